@@ -1,0 +1,92 @@
+"""The review mechanism over all stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from reviewkd_mm.models.connectors.abf import ABF
+from reviewkd_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class ReviewConnector(BaseModule):
+    """Map the student's stages into the teacher's, each reviewed together with the deeper ones.
+
+    A chain of :class:`ABF`, run from the deepest stage outwards: each one fuses its student
+    feature with the residual of the one before. Equation 6 and figure 3 of "Distilling
+    Knowledge via Knowledge Review" (CVPR 2021).
+
+    Args:
+        in_channels (Sequence[int]): Channels of the student features, shallow to deep.
+        out_channels (Sequence[int]): Channels of the teacher features, shallow to deep.
+        mid_channels (int, optional): Channels in which features are fused. Defaults to None,
+            which means ``min(512, in_channels[-1])``.
+        norm_cfg (dict, optional): Normalisation of the convolutions, for example
+            ``dict(type='SyncBN')`` or ``dict(type='GN', num_groups=32)``. Defaults to None,
+            which means ``dict(type='BN')``.
+        init_cfg (dict, optional): MMEngine's initialisation config, for example ``Pretrained``.
+            Defaults to None, which keeps the authors' initialisation.
+
+    Raises:
+        ValueError: If the two lists differ in length or are empty.
+
+    Examples:
+        >>> connector = ReviewConnector([16, 32, 64], [32, 64, 128])
+        >>> features = [torch.rand(2, 16, 8, 8), torch.rand(2, 32, 4, 4), torch.rand(2, 64, 2, 2)]
+        >>> [tuple(x.shape) for x in connector(features)]
+        [(2, 32, 8, 8), (2, 64, 4, 4), (2, 128, 2, 2)]
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: Sequence[int],
+        mid_channels: int | None = None,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if not in_channels or len(in_channels) != len(out_channels):
+            raise ValueError(
+                'the review mechanism needs as many student features as teacher features, at '
+                f'least one: got in_channels={list(in_channels)} ({len(in_channels)}) and '
+                f'out_channels={list(out_channels)} ({len(out_channels)})'
+            )
+        mid_channels = mid_channels or min(512, in_channels[-1])
+        deepest = len(in_channels) - 1
+        self.abfs = nn.ModuleList(
+            ABF(inner, mid_channels, outer, fuse=stage < deepest, norm_cfg=norm_cfg)
+            for stage, (inner, outer) in enumerate(zip(in_channels, out_channels, strict=True))
+        )
+
+    def forward(
+        self,
+        features: Sequence[Tensor],
+        out_sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> list[Tensor]:
+        """Review the student's features, deepest first.
+
+        Args:
+            features (Sequence[Tensor]): Student features (N, C_i, H_i, W_i), shallow to deep.
+            out_sizes (Sequence[tuple[int, int]], optional): (H, W) of each teacher feature,
+                shallow to deep. Defaults to None, which keeps the student's sizes.
+
+        Returns:
+            list[Tensor]: Features (N, out_channels[i], *out_sizes[i]), shallow to deep.
+
+        Raises:
+            ValueError: If the number of features is not the number of stages.
+        """
+        if len(features) != len(self.abfs):
+            raise ValueError(f'expected {len(self.abfs)} features, got {len(features)}')
+        sizes = out_sizes or [None] * len(features)
+        residual, outputs = None, []
+        for abf, feature, size in zip(
+            reversed(self.abfs), reversed(features), reversed(sizes), strict=True
+        ):
+            output, residual = abf(feature, residual, size)
+            outputs.append(output)
+        return outputs[::-1]

@@ -1,0 +1,46 @@
+"""Checks and casts that every loss shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+
+def check_loss_weight(loss_weight: float) -> float:
+    """Return the weight if it is a finite number that is not negative.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    valid = isinstance(loss_weight, Real) and not isinstance(loss_weight, bool)
+    if not valid or not math.isfinite(loss_weight) or loss_weight < 0:
+        raise ValueError(f'loss_weight={loss_weight!r}: expected a finite number >= 0')
+    return loss_weight
+
+
+def check_pairs(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
+    """Check that student and teacher features pair up in number and shape.
+
+    Raises:
+        ValueError: If they do not, with the stage that differs.
+    """
+    if not student or len(student) != len(teacher):
+        raise ValueError(
+            f'expected as many student as teacher features, at least one: got {len(student)} '
+            f'and {len(teacher)}'
+        )
+    for stage, (s, t) in enumerate(zip(student, teacher, strict=True)):
+        if s.shape != t.shape:
+            raise ValueError(
+                f'stage {stage}: the student feature has shape {tuple(s.shape)}, the teacher '
+                f"feature {tuple(t.shape)}; a connector must map the student's onto the teacher's"
+            )
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Cast half-precision tensors to float32: a mean of squares overflows fp16."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

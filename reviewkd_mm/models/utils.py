@@ -1,0 +1,75 @@
+"""What several nouns need: readable errors and a forked random state."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+import numpy as np
+import torch
+
+
+def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
+    """Return a hint that names the choices nearest to a mistyped name.
+
+    Args:
+        name (str): What the user wrote.
+        choices (Iterable[str]): The valid names.
+        limit (int): How many names to give at the most. Defaults to 3.
+
+    Returns:
+        str: ``"did you mean 'a', 'b'?"``, or the first choices where none is near.
+
+    Examples:
+        >>> did_you_mean('nek', ['backbone', 'neck'])
+        "did you mean 'neck'?"
+    """
+    choices = list(dict.fromkeys(choices))
+    if not choices:
+        return 'there is nothing to choose from'
+    nearest = get_close_matches(name, choices, n=limit, cutoff=0.5)
+    if nearest:
+        return f'did you mean {_quote(nearest)}?'
+    more = f' … ({len(choices)} in all)' if len(choices) > 12 else ''
+    return f'choose from {_quote(choices[:12])}{more}'
+
+
+def _quote(names: Iterable[str]) -> str:
+    return ', '.join(f"'{name}'" for name in names)
+
+
+@contextmanager
+def config_key(key: str) -> Iterator[None]:
+    """Put a config key before the message of an error that is raised inside the block.
+
+    Args:
+        key (str): The key, for example ``'transfers.review'``.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError) as error:
+        separator = '.' if getattr(error, 'config_key', False) else ': '
+        renamed = type(error)(f'{key}{separator}{error}')
+        renamed.config_key = True
+        raise renamed from error
+
+
+@contextmanager
+def forked_rng(seed: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's generators inside the block and restore them after it.
+
+    Args:
+        seed (int): The seed inside the block.
+    """
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)

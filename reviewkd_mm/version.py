@@ -1,0 +1,3 @@
+"""The version of reviewkd_mm, read by setup.py without importing the package."""
+
+__version__ = '0.1.0'
