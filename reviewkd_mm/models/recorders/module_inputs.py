@@ -1,0 +1,29 @@
+"""Tap the input of a module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from reviewkd_mm.models.recorders.base_tap import BaseTap, Hook
+from reviewkd_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class ModuleInputs(BaseTap):
+    """Read what a module is given: the input of a ReLU is the feature before it.
+
+    Args:
+        source (str): Path of the module, such as ``'backbone.layer1.-1.relu'``.
+        call (int): Which call of the module in one forward is read; negative counts from the
+            last one. Defaults to -1.
+    """
+
+    def _register(self, module: nn.Module) -> RemovableHandle:
+        return module.register_forward_pre_hook(Hook(self._record_inputs), with_kwargs=True)
+
+    def _record_inputs(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        values = [*args, *kwargs.values()]
+        self._record([v for v in values if isinstance(v, (Tensor, list, tuple, dict))])

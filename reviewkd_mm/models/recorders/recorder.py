@@ -1,0 +1,118 @@
+"""Read the features of a running model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from reviewkd_mm.models.recorders.base_tap import BaseTap
+from reviewkd_mm.registry import MODELS, SCOPE
+
+Tap = str | Mapping | BaseTap
+
+
+class Recorder:
+    """Read features out of a running model at one or several taps.
+
+    Args:
+        taps (str | dict | BaseTap | Sequence): One tap or a list of taps, shallow to deep. A
+            string taps a module's output; ``dict(type='ModuleInputs', source=..., call=-1)``
+            says more.
+
+    Raises:
+        ValueError: If there is no tap.
+        TypeError: If a tap is none of the above.
+
+    Examples:
+        >>> recorder = Recorder(['backbone.layer1', 'backbone.layer2'])
+        >>> recorder.attach(model)
+        >>> model(images)
+        >>> shallow, deep = recorder.features()
+        >>> recorder.close()
+    """
+
+    def __init__(self, taps: Tap | Sequence[Tap]) -> None:
+        taps = list(taps) if isinstance(taps, (list, tuple)) else [taps]
+        if not taps:
+            raise ValueError('expected at least one tap, got an empty list')
+        self.taps = [_build(tap) for tap in taps]
+
+    def attach(self, model: nn.Module) -> None:
+        """Hook the tapped modules and record from now on.
+
+        Modules that were replaced since the last time are hooked again.
+
+        Args:
+            model (nn.Module): The model to read.
+
+        Raises:
+            ValueError: If the model lacks a tapped module.
+        """
+        for tap in self.taps:
+            tap.attach(model)
+            tap.recording = True
+
+    def pause(self) -> None:
+        """Ignore the model's calls until the next :meth:`attach`; the hooks stay."""
+        for tap in self.taps:
+            tap.recording = False
+
+    @contextmanager
+    def recording(self, model: nn.Module) -> Iterator[None]:
+        """Record afresh inside the block, and only there.
+
+        Args:
+            model (nn.Module): The model to read.
+        """
+        self.clear()
+        self.attach(model)
+        try:
+            yield
+        finally:
+            self.pause()
+
+    @property
+    def recorded(self) -> bool:
+        """Whether every tap has recorded its value."""
+        return all(tap.recorded for tap in self.taps)
+
+    def features(self) -> list[Tensor]:
+        """Return what was recorded since the last :meth:`clear`.
+
+        Returns:
+            list[Tensor]: Features of all taps in order, tuples flattened, (N, C) as
+            (N, C, 1, 1).
+
+        Raises:
+            RuntimeError: If a tap recorded nothing.
+        """
+        return [feature for tap in self.taps for feature in tap.features()]
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        for tap in self.taps:
+            tap.clear()
+
+    def close(self) -> None:
+        """Remove all hooks and forget what was recorded."""
+        for tap in self.taps:
+            tap.recording = False
+            tap.close()
+
+
+def _build(tap: Tap) -> BaseTap:
+    if isinstance(tap, BaseTap):
+        return tap
+    if isinstance(tap, str):
+        tap = dict(type='ModuleOutputs', source=tap)
+    if not isinstance(tap, Mapping) or 'type' not in tap:
+        raise TypeError(
+            f"expected a module path or a dict(type='ModuleInputs', source=...), got {tap!r}"
+        )
+    with MODELS.switch_scope_and_registry(SCOPE) as registry:
+        built = registry.build(dict(tap))
+    if not isinstance(built, BaseTap):
+        raise TypeError(f'type={tap["type"]!r} is no tap: expected ModuleOutputs or ModuleInputs')
+    return built
