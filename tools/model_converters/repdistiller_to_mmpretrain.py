@@ -1,0 +1,382 @@
+"""Convert a CIFAR checkpoint of RepDistiller, mdistiller or ReviewKD to MMPretrain's format.
+
+The result loads strictly into an ImageClassifier with a reviewkd_mm.CIFARResNet or
+reviewkd_mm.CIFARWideResNet backbone, a GlobalAveragePooling neck and a LinearClsHead. No code in
+the file is run. Every tensor has to fit, or nothing is written.
+
+Example:
+    python tools/model_converters/repdistiller_to_mmpretrain.py ckpt_epoch_240.pth \\
+        checkpoints/resnet56_cifar100.pth --arch resnet56
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import numpy as np
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor
+
+import reviewkd_mm
+from reviewkd_mm.models.utils import did_you_mean
+from reviewkd_mm.registry import MODELS
+
+RESNET = {'type': 'reviewkd_mm.CIFARResNet'}
+WRN = {'type': 'reviewkd_mm.CIFARWideResNet'}
+X4 = {'base_channels': (32, 64, 128, 256)}
+ARCHS: dict[str, dict[str, Any]] = {
+    **{f'resnet{d}': {**RESNET, 'depth': d} for d in (8, 14, 20, 32, 44, 56, 110)},
+    **{f'resnet{d}x4': {**RESNET, 'depth': d, **X4} for d in (8, 32)},
+    **{f'wrn_{d}_{w}': {**WRN, 'depth': d, 'widen_factor': w} for d in (16, 40) for w in (1, 2)},
+}
+
+STATE_DICT_KEYS = ('model', 'state_dict')
+ACCURACY_KEYS = ('accuracy', 'best_acc')
+
+EPILOG = f"""\
+architectures: {', '.join(ARCHS)}
+
+The file does not say how its images were normalised. RepDistiller and mdistiller trained with
+mean 0.5071, 0.4867, 0.4408 and std 0.2675, 0.2565, 0.2761 of the [0, 1] image, the authors of
+ReviewKD with mean 125.3, 123.0, 113.9 and std 63.0, 62.1, 66.7 of the [0, 255] image: give the
+right ones to the data_preprocessor of the converted model."""
+
+
+class ConversionError(ValueError):
+    """A checkpoint cannot be converted; the message has one line a problem."""
+
+
+def parse_arch(text: str) -> str:
+    """Return the architecture that a name means, whatever its case and separators.
+
+    Args:
+        text (str): Such as ``'resnet56'``, ``'wrn_40_2'``, ``'WRN-40-2'``, ``'wrn40-2'``.
+
+    Returns:
+        str: A key of ``ARCHS``.
+
+    Raises:
+        ConversionError: If there is no such architecture, with the nearest ones.
+    """
+    known = {_letters_and_digits(name): name for name in ARCHS}
+    name = known.get(_letters_and_digits(text))
+    if name is None:
+        raise ConversionError(f'--arch {text}: unknown, {did_you_mean(text.lower(), ARCHS)}')
+    return name
+
+
+def build_classifier(arch: str, num_classes: int) -> BaseModel:
+    """Build the MMPretrain classifier of an architecture.
+
+    Args:
+        arch (str): A key of ``ARCHS``.
+        num_classes (int): Number of classes.
+
+    Returns:
+        BaseModel: An ImageClassifier.
+    """
+    backbone = ARCHS[arch]
+    channels = backbone.get('base_channels', (64,))[-1] * backbone.get('widen_factor', 1)
+    head = {'type': 'LinearClsHead', 'num_classes': num_classes, 'in_channels': channels}
+    neck = {'type': 'GlobalAveragePooling'}
+    classifier = {'type': 'mmpretrain.ImageClassifier', 'neck': neck, 'head': head}
+    return MODELS.build({**classifier, 'backbone': backbone})
+
+
+def load_checkpoint(path: str | Path) -> Any:
+    """Read a checkpoint onto the CPU without running code in it.
+
+    Besides tensors and plain values, NumPy's numbers and ``argparse.Namespace`` are read, since
+    such checkpoints hold accuracies and options in these types.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        Any: What the file holds.
+
+    Raises:
+        ConversionError: If there is no such file, it refers to other code, or is damaged.
+    """
+    if not Path(path).is_file():
+        raise ConversionError(f'{path}: no such file')
+    try:
+        with torch.serialization.safe_globals(_harmless_globals()):
+            return torch.load(path, map_location='cpu', weights_only=True)
+    # A damaged file can raise almost anything from inside torch.load.
+    except Exception as error:
+        raise ConversionError(f'{path}: {_reason(error)}') from error
+
+
+def find_state_dict(checkpoint: Any) -> dict[str, Any]:
+    """Return the state dict within a checkpoint, or the checkpoint if it is one itself.
+
+    Args:
+        checkpoint (Any): ``{'model': state_dict}``, ``{'state_dict': state_dict}`` or a state
+            dict.
+
+    Returns:
+        dict[str, Any]: The state dict.
+
+    Raises:
+        ConversionError: If there is none.
+    """
+    if not isinstance(checkpoint, Mapping):
+        kind = type(checkpoint).__name__
+        raise ConversionError(f'the file holds no state dict but an object of type {kind}')
+    for key in STATE_DICT_KEYS:
+        if isinstance(checkpoint.get(key), Mapping):
+            return dict(checkpoint[key])
+    if any(isinstance(value, Tensor) and value.ndim > 1 for value in checkpoint.values()):
+        return dict(checkpoint)
+    found = ', '.join(repr(key) for key in checkpoint) or 'nothing'
+    raise ConversionError(
+        f"the file holds no state dict: expected 'model', 'state_dict' or weights, found {found}"
+    )
+
+
+def plain_names(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Undo what data-parallel wrappers and distillers add to the names of a network.
+
+    A ``module.`` in front of every name is removed. Where there are ``student.`` names, as in
+    the checkpoint of a whole distiller, the student alone is kept.
+
+    Args:
+        state_dict (Mapping[str, Any]): Tensors by name.
+
+    Returns:
+        tuple[dict[str, Any], list[str]]: Tensors by plain name, and what was done, in words.
+    """
+    names, notes = dict(state_dict), []
+    if all(name.startswith('module.') for name in names):
+        names = {name.removeprefix('module.'): value for name, value in names.items()}
+        notes.append("removed the prefix 'module.'")
+    student = {n.removeprefix('student.'): v for n, v in names.items() if n.startswith('student.')}
+    if not student:
+        return names, notes
+    others = Counter(name.split('.')[0] for name in names if not name.startswith('student.'))
+    left_out = ', '.join(f'{name} ({count} tensors)' for name, count in others.items())
+    notes.append(f"kept the distiller's student, left out: {left_out or 'nothing'}")
+    return student, notes
+
+
+def convert(state_dict: Mapping[str, Any], arch: str) -> dict[str, Tensor]:
+    """Convert a state dict to that of an MMPretrain ImageClassifier.
+
+    Args:
+        state_dict (Mapping[str, Any]): Tensors by RepDistiller's names; see ``plain_names`` for
+            the prefixes that they may have. ``num_batches_tracked``, which old files lack, are
+            set to 0.
+        arch (str): Architecture, see ``parse_arch``. The number of classes is that of ``fc``.
+
+    Returns:
+        dict[str, Tensor]: Tensors by MMPretrain's names, the same numbers bit for bit.
+
+    Raises:
+        ConversionError: If tensors are missing, have no place or another shape: all of them.
+    """
+    arch = parse_arch(arch)
+    source, _ = plain_names(state_dict)
+    model = build_classifier(arch, _num_classes(source))
+    expected = model.state_dict()
+    problems = _problems(source, expected)
+    if problems:
+        raise ConversionError('\n'.join([*problems, *_better_archs(source)]))
+    converted = {
+        name: source.get(_source_name(name), torch.zeros_like(tensor)).detach().cpu().clone()
+        for name, tensor in expected.items()
+    }
+    model.load_state_dict(converted, strict=True)
+    return converted
+
+
+def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Write a checkpoint completely or not at all.
+
+    Args:
+        checkpoint (dict[str, Any]): What to write.
+        path (str | Path): Where to. Its folder is made if there is none.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        torch.save(checkpoint, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def convert_file(src: str | Path, dst: str | Path, arch: str, force: bool = False) -> str:
+    """Convert a file.
+
+    Args:
+        src (str | Path): The checkpoint to read.
+        dst (str | Path): The MMEngine checkpoint to write.
+        arch (str): Architecture, see ``parse_arch``.
+        force (bool): Whether ``dst`` may be overwritten. Defaults to False.
+
+    Returns:
+        str: What was done, in lines.
+
+    Raises:
+        ConversionError: If it cannot be done; nothing is written then.
+    """
+    arch = parse_arch(arch)
+    checkpoint = load_checkpoint(src)
+    _check_destination(Path(src), Path(dst), force)
+    source, notes = plain_names(find_state_dict(checkpoint))
+    state_dict = convert(source, arch)
+    num_classes = len(state_dict['head.fc.weight'])
+    facts = _facts(checkpoint)
+    meta = {
+        'arch': arch,
+        'num_classes': num_classes,
+        'source': {'file': Path(src).name, **facts},
+        'reviewkd_mm_version': reviewkd_mm.__version__,
+        'mmengine_version': mmengine.__version__,
+    }
+    save_checkpoint({'meta': meta, 'state_dict': state_dict}, dst)
+
+    added = len(state_dict) - len(source)
+    if added:
+        notes.append(f'set {added} missing num_batches_tracked to 0')
+    learned = ('weight', 'bias')
+    parameters = sum(t.numel() for name, t in state_dict.items() if name.endswith(learned))
+    stated = ', '.join(f'{name} {value:g}' for name, value in facts.items())
+    lines = [
+        f'{src} -> {dst}',
+        f'{arch}, {num_classes} classes, {parameters:,} parameters',
+        f'mapped all {len(source)} tensors',
+        *notes,
+        f'the file states: {stated or "neither accuracy nor epoch"}',
+    ]
+    return '\n'.join(lines)
+
+
+def _letters_and_digits(text: str) -> str:
+    return re.sub('[^a-z0-9]', '', text.lower())
+
+
+def _harmless_globals() -> list[Any]:
+    """Return NumPy's numbers, by their names in NumPy 1 and 2, and the options of argparse."""
+    rebuild_scalar = np.float64(0).__reduce__()[0]
+    return [
+        (rebuild_scalar, 'numpy.core.multiarray.scalar'),
+        (rebuild_scalar, 'numpy._core.multiarray.scalar'),
+        np.dtype,
+        *(type(np.dtype(name)) for name in ('float32', 'float64', 'int32', 'int64')),
+        argparse.Namespace,
+    ]
+
+
+def _reason(error: Exception) -> str:
+    """Return why torch.load refused a file, in one line."""
+    refused = re.search(r'GLOBAL (\S+)', str(error))
+    if refused:
+        return (
+            f"refused, since reading it could run code: it refers to '{refused[1]}', but only "
+            'tensors and plain values are read; save its state dict alone'
+        )
+    detail = str(error).split('WeightsUnpickler error: ')[-1].strip().partition('\n')[0]
+    return f'damaged, or not written by torch.save ({type(error).__name__}: {detail})'
+
+
+def _source_name(name: str) -> str:
+    """Return RepDistiller's name of a tensor of the classifier."""
+    return name.removeprefix('head.').removeprefix('backbone.')
+
+
+def _num_classes(source: Mapping[str, Any]) -> int:
+    weight = source.get('fc.weight')
+    # Without a usable fc any number will do: the missing or misshapen tensor is reported.
+    return len(weight) if isinstance(weight, Tensor) and weight.ndim and len(weight) else 100
+
+
+def _problems(source: Mapping[str, Any], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return what keeps the tensors of a file from becoming those of the classifier."""
+    shapes = {_source_name(name): tuple(tensor.shape) for name, tensor in expected.items()}
+    problems = []
+    for name, value in source.items():
+        if name not in shapes:
+            problems.append(f'unexpected: {name} has no place in the network')
+        elif not isinstance(value, Tensor):
+            problems.append(f'not a tensor: {name} is of type {type(value).__name__}')
+        elif tuple(value.shape) != shapes[name]:
+            got, wanted = tuple(value.shape), shapes[name]
+            problems.append(f'shape mismatch: {name} is {got}, the network expects {wanted}')
+    for name in shapes:
+        if name not in source and not name.endswith('.num_batches_tracked'):
+            problems.append(f'missing: {name} is not in the file')
+    return problems
+
+
+def _better_archs(source: Mapping[str, Any]) -> list[str]:
+    """Name the architecture that a state dict fits, if there is one."""
+    classes = _num_classes(source)
+    models = {name: build_classifier(name, classes).state_dict() for name in ARCHS}
+    fitting = [name for name, expected in models.items() if not _problems(source, expected)]
+    return [f'the tensors fit --arch {name}' for name in fitting]
+
+
+def _check_destination(src: Path, dst: Path, force: bool) -> None:
+    if dst.is_dir():
+        raise ConversionError(f'{dst}: is a folder, expected a file name')
+    if not dst.exists():
+        return
+    if dst.samefile(src):
+        raise ConversionError(f'{dst}: is the file to convert, expected another name')
+    if not force:
+        raise ConversionError(f'{dst}: exists already, --force overwrites it')
+
+
+def _facts(checkpoint: Mapping[str, Any]) -> dict[str, float]:
+    """Return the accuracy and the epoch that a checkpoint states."""
+    accuracy = next((checkpoint[key] for key in ACCURACY_KEYS if key in checkpoint), None)
+    facts = {'accuracy': _number(accuracy), 'epoch': _number(checkpoint.get('epoch'))}
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, np.number) or (isinstance(value, Tensor) and value.numel() == 1):
+        return value.item()
+    return value if isinstance(value, (int, float)) else None
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n\nExample')[0],
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('src', metavar='SRC', help='checkpoint to convert')
+    parser.add_argument('dst', metavar='DST', help='MMEngine checkpoint to write')
+    parser.add_argument('--arch', required=True, help='architecture, such as resnet56 or wrn-40-2')
+    parser.add_argument('--force', action='store_true', help='overwrite DST if it exists')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Convert the file that the command line names and return the exit status."""
+    args = parse_args(argv)
+    try:
+        print(convert_file(args.src, args.dst, args.arch, args.force))
+    except (ConversionError, OSError) as error:
+        for line in str(error).splitlines():
+            print(f'error: {line}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
