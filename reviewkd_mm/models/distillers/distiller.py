@@ -1,0 +1,269 @@
+"""The model that the Runner trains."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from reviewkd_mm.models.distillers.checkpoint import (
+    STUDENT,
+    allowed,
+    describe_mismatch,
+    shape_mismatches,
+)
+from reviewkd_mm.models.distillers.model_source import read_source
+from reviewkd_mm.models.distillers.probe import probe
+from reviewkd_mm.models.distillers.teacher import build_teacher
+from reviewkd_mm.models.distillers.transfer import build_transfers
+from reviewkd_mm.models.losses.checks import check_loss_weight
+from reviewkd_mm.models.utils import config_key, forked_rng
+from reviewkd_mm.registry import MODELS
+
+# Whatever is drawn beside the student is drawn from this seed, the same on every rank.
+SEED = 0
+
+
+@MODELS.register_module()
+class Distiller(BaseModel):
+    """A student, a frozen teacher and the transfers between them.
+
+    Trains like the student: same data, same losses under their own names, and one more loss,
+    ``loss_<name>``, for each transfer. In every mode but ``'loss'`` it is the student.
+    Attributes that it lacks are the student's.
+
+    Args:
+        student (dict | str | nn.Module): A model config, a config path (``'pkg::path'`` or a
+            file) or a built model.
+        teacher (dict | str | nn.Module): Likewise.
+        transfers (dict): Arguments of :class:`Transfer` by name.
+        teacher_ckpt (str, optional): Path or URL of the teacher's weights, or ``'random'``.
+            Defaults to None, which means those that the metafile of a ``'pkg::path'`` names,
+            or the built model's own.
+        data_preprocessor (dict, optional): Given to a student config that lacks one. Defaults
+            to None.
+        task_loss_weight (float): Factor of the student's own losses. Defaults to 1.0.
+        teacher_train_bn (bool): Whether the teacher's BatchNorm uses the statistics of the
+            batch, as the reference CIFAR code did. Defaults to False.
+        allow_mismatch (Sequence[str]): Patterns of state-dict names, ``'student.head.fc.*'`` or
+            ``'teacher.head.*'``, that a loaded checkpoint may lack, add, or have in another
+            shape. Defaults to (), which means that everything must fit.
+
+    Raises:
+        ValueError: If a setting is not valid, with the config key in the message.
+
+    Examples:
+        >>> distiller = MODELS.build(dict(
+        ...     type='reviewkd_mm.Distiller',
+        ...     student='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
+        ...     teacher='mmdet::retinanet/retinanet_r101_fpn_ms-640-800-3x_coco.py',
+        ...     transfers=dict(review=dict(
+        ...         student='neck', teacher='neck',
+        ...         connector=dict(type='ReviewConnector'), loss=dict(type='HCLLoss')))))
+    """
+
+    def __init__(
+        self,
+        student: Mapping | str | Path | nn.Module,
+        teacher: Mapping | str | Path | nn.Module,
+        transfers: Mapping[str, Mapping],
+        teacher_ckpt: str | None = None,
+        data_preprocessor: Mapping | nn.Module | None = None,
+        task_loss_weight: float = 1.0,
+        teacher_train_bn: bool = False,
+        allow_mismatch: Sequence[str] = (),
+    ) -> None:
+        if student is teacher and isinstance(student, nn.Module):
+            raise ValueError('student and teacher are the same module; give a copy as teacher')
+        built = _build_student(student, data_preprocessor)
+        super().__init__(data_preprocessor=getattr(built, 'data_preprocessor', None))
+        self.student = built
+        self.task_loss_weight = check_loss_weight(task_loss_weight)
+        self.allow_mismatch = tuple(allow_mismatch)
+        self._student_has_weights = isinstance(student, nn.Module)
+        self._load_prefix, self._student_only = '', False
+        with forked_rng(SEED):
+            self.transfers = build_transfers(transfers)
+            self._teacher = build_teacher(
+                teacher,
+                teacher_ckpt,
+                self.data_preprocessor,
+                teacher_train_bn,
+                _patterns('teacher.', self.allow_mismatch),
+            )
+            self._build_connectors()
+        self.register_load_state_dict_post_hook(_check_loaded)
+
+    def _build_connectors(self) -> None:
+        transfers = self.transfers.items()
+        probe(self.student, {f'transfers.{n}.student': t.student_recorder for n, t in transfers})
+        self._teacher.probe({f'transfers.{n}.teacher': t.teacher_recorder for n, t in transfers})
+        for name, transfer in transfers:
+            with config_key(f'transfers.{name}'):
+                transfer.build_connector()
+            transfer.clear()
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The teacher, which is no submodule."""
+        return self._teacher.model
+
+    def init_weights(self) -> None:
+        """Initialise the student as if it were trained alone, then the connectors.
+
+        A student that was given as a built model keeps its weights, and so does the teacher.
+        """
+        if not self._student_has_weights and hasattr(self.student, 'init_weights'):
+            self.student.init_weights()
+        with forked_rng(SEED):
+            for transfer in self.transfers.values():
+                transfer.init_weights()
+
+    def forward(
+        self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor'
+    ) -> Any:
+        """Run the student; in mode ``'loss'`` let the teacher teach it.
+
+        Args:
+            inputs (Tensor): Batch (N, C, H, W) from the student's data_preprocessor.
+            data_samples (Sequence, optional): Its samples. Defaults to None.
+            mode (str): ``'loss'``, ``'predict'`` or ``'tensor'``. Defaults to ``'tensor'``.
+
+        Returns:
+            Any: A dict of losses in mode ``'loss'``, else what the student returns.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        return self.student(inputs, data_samples, mode=mode)
+
+    def loss(self, inputs: Tensor, data_samples: Sequence | None = None) -> dict[str, Any]:
+        """Compute the student's losses and one more for each transfer.
+
+        Args:
+            inputs (Tensor): Batch (N, C, H, W) from the student's data_preprocessor.
+            data_samples (Sequence, optional): Its samples. Defaults to None.
+
+        Returns:
+            dict: The student's losses, scaled by ``task_loss_weight``, under their own names (a
+            bare ``loss`` as ``loss_cls``) and ``loss_<name>`` of each transfer.
+
+        Raises:
+            RuntimeError: If a transfer and the student have a loss of the same name, a tap
+                recorded nothing, or no gradient reaches the student at a tap.
+        """
+        transfers = self.transfers.values()
+        try:
+            # First the teacher: its activations are gone before the student's are kept.
+            recorders = [transfer.teacher_recorder for transfer in transfers]
+            self._teacher.record(recorders, inputs, data_samples)
+            losses = self._task_losses(inputs, data_samples)
+            for name, transfer in self.transfers.items():
+                if f'loss_{name}' in losses:
+                    raise RuntimeError(
+                        f"transfers.{name}: the student has a loss of the name 'loss_{name}'; "
+                        'rename the transfer'
+                    )
+                losses[f'loss_{name}'] = transfer()
+        finally:
+            for transfer in transfers:
+                transfer.clear()
+        return losses
+
+    def _task_losses(self, inputs: Tensor, data_samples: Sequence | None) -> dict[str, Any]:
+        with ExitStack() as stack:
+            for transfer in self.transfers.values():
+                stack.enter_context(transfer.student_recorder.recording(self.student))
+            losses = dict(self.student(inputs, data_samples, mode='loss'))
+        if torch.is_grad_enabled():
+            for transfer in self.transfers.values():
+                transfer.check_student_learns(self.student)
+        if 'loss' in losses:
+            if 'loss_cls' in losses:
+                raise RuntimeError(
+                    "the student's losses 'loss' and 'loss_cls' would both be logged as 'loss_cls'"
+                )
+            losses = {'loss_cls' if key == 'loss' else key: v for key, v in losses.items()}
+        return {
+            key: self._scale(value) if 'loss' in key else value for key, value in losses.items()
+        }
+
+    def _scale(self, loss: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+        if isinstance(loss, Tensor):
+            return loss * self.task_loss_weight
+        return [value * self.task_loss_weight for value in loss]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            student = self.__dict__.get('_modules', {}).get('student')
+            if student is None or name.startswith('_'):
+                raise
+            return getattr(student, name)
+
+    def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> Distiller:
+        super()._apply(fn, *args, **kwargs)
+        self._teacher.apply_to_tensors(fn)
+        return self
+
+    def _set_device(self, device: torch.device) -> None:
+        super()._set_device(device)
+        if isinstance(self.teacher, BaseModel):
+            self.teacher._set_device(device)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Take a plain student checkpoint too, and check shapes, of which MMEngine only warns."""
+        self._load_prefix = prefix
+        names = [name for name in state_dict if name.startswith(prefix)]
+        heads = (prefix + STUDENT, f'{prefix}transfers.')
+        self._student_only = not any(name.startswith(heads) for name in names)
+        if self._student_only:
+            for name in names:
+                renamed = prefix + STUDENT + name.removeprefix(prefix)
+                state_dict[renamed] = state_dict.pop(name)
+        wrong_shapes = shape_mismatches(self.state_dict(), state_dict, prefix)
+        patterns = [prefix + pattern for pattern in self.allow_mismatch]
+        for name in allowed(wrong_shapes, patterns):
+            del state_dict[name], wrong_shapes[name]
+        if wrong_shapes:
+            problems = describe_mismatch([], [], wrong_shapes)
+            raise RuntimeError(f'the checkpoint does not fit the distiller: {problems}')
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _build_student(
+    student: Mapping | str | Path | nn.Module, data_preprocessor: Mapping | nn.Module | None
+) -> nn.Module:
+    if isinstance(student, nn.Module):
+        return student
+    source = read_source('student', student)
+    if data_preprocessor is not None:
+        source.cfg.setdefault('data_preprocessor', copy.deepcopy(data_preprocessor))
+    return source.build()
+
+
+def _patterns(prefix: str, patterns: Sequence[str]) -> list[str]:
+    return [p.removeprefix(prefix) for p in patterns if p.startswith(prefix)]
+
+
+def _check_loaded(distiller: Distiller, incompatible: Any) -> None:
+    """Refuse a checkpoint that leaves a part of the distiller as it was.
+
+    MMEngine's Runner only warns of missing and unexpected names.
+    """
+    prefix = distiller._load_prefix
+    missing, unexpected = incompatible.missing_keys, incompatible.unexpected_keys
+    if distiller._student_only:
+        missing[:] = [name for name in missing if not name.startswith(f'{prefix}transfers.')]
+    patterns = [prefix + pattern for pattern in distiller.allow_mismatch]
+    problems = describe_mismatch(missing, unexpected, {}, patterns)
+    if problems:
+        raise RuntimeError(f'the checkpoint does not fit the distiller: {problems}')

@@ -1,0 +1,168 @@
+"""Build a student or a teacher from what a config says of it: a dict, a config path, a module."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.config.utils import _get_cfg_metainfo
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from reviewkd_mm.models.utils import did_you_mean
+from reviewkd_mm.registry import MODELS, SCOPE
+
+
+@dataclass
+class ModelSource:
+    """A model config with what else its file says.
+
+    Args:
+        cfg (dict): The model's config.
+        scope (str, optional): Default scope in which it is built. Defaults to None, which means
+            the current one.
+        checkpoint (str, optional): The checkpoint that the file's metafile names. Defaults to
+            None.
+    """
+
+    cfg: dict
+    scope: str | None = None
+    checkpoint: str | None = None
+
+    def build(self) -> nn.Module:
+        """Build the model, wholly in its scope.
+
+        Returns:
+            nn.Module: The model.
+        """
+        cfg = copy.deepcopy(self.cfg)
+        scope = cfg.pop('_scope_', None) or _prefix(cfg.get('type')) or self.scope
+        with MODELS.root.switch_scope_and_registry(scope) as registry:
+            return registry.build(cfg)
+
+
+def read_source(role: str, value: Mapping | str | Path) -> ModelSource:
+    """Read a student or teacher as a config gives it.
+
+    A path brings its file's model, its top-level data_preprocessor and default scope, and the
+    checkpoint of its metafile. Of a distiller's config it is the student.
+
+    Args:
+        role (str): The config key, ``'student'`` or ``'teacher'``, for error messages.
+        value (dict | str | Path): A model config, ``'pkg::path'``, or the path of a file.
+
+    Returns:
+        ModelSource: The config and what its file says of it.
+
+    Raises:
+        TypeError: If the value is none of these.
+        ValueError: If a config has no model, or no type.
+        FileNotFoundError: If there is no such config file, with the nearest that exist.
+        ImportError: If the package of a ``pkg::path`` is not installed.
+    """
+    if isinstance(value, Mapping):
+        if 'type' not in value:
+            raise ValueError(f"{role}: expected a model config with the key 'type', got {value!r}")
+        return ModelSource(copy.deepcopy(dict(value)))
+    if not isinstance(value, (str, Path)):
+        raise TypeError(
+            f'{role}={value!r}: expected a model config, a config path or a module, got '
+            f'{type(value).__name__}'
+        )
+    cfg, checkpoint = _read_file(role, str(value))
+    if 'model' not in cfg:
+        raise ValueError(f"{role}='{value}': this config file has no 'model'")
+    return student_source(cfg, checkpoint)
+
+
+def student_source(cfg: Config, checkpoint: str | None = None) -> ModelSource:
+    """Return the model that a training config leaves behind: the student of a distiller.
+
+    Args:
+        cfg (Config): A training config, of a distiller or of an ordinary model.
+        checkpoint (str, optional): The checkpoint that belongs to it. Defaults to None.
+
+    Returns:
+        ModelSource: The student's config, its data_preprocessor included.
+    """
+    model = copy.deepcopy(dict(cfg.model))
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
+    source = ModelSource(model, cfg.get('default_scope'), checkpoint)
+    if not is_distiller(model):
+        return source
+    student = read_source('student', model['student'])
+    preprocessor = model.get('data_preprocessor')
+    if preprocessor is not None:
+        student.cfg.setdefault('data_preprocessor', copy.deepcopy(preprocessor))
+    student.scope = student.scope or source.scope
+    return student
+
+
+def is_distiller(model: Mapping) -> bool:
+    """Return whether a model config is a distiller's: it has a student and a teacher."""
+    return {'student', 'teacher'} <= set(model)
+
+
+def _prefix(model_type: object) -> str | None:
+    """Return the scope in a type's name: ``'mmdet'`` of ``'mmdet.RetinaNet'``."""
+    if not isinstance(model_type, str):
+        return None
+    scope, _ = MODELS.split_scope_key(model_type)
+    is_scope = scope is not None and find_spec(scope) and find_spec(f'{scope}.registry')
+    return scope if is_scope else None
+
+
+def _read_file(role: str, path: str) -> tuple[Config, str | None]:
+    package, separator, name = path.partition('::')
+    if not separator:
+        _check_exists(role, path, Path(path))
+        return Config.fromfile(path), None
+    if package != SCOPE and find_spec(package) is None:
+        raise ImportError(f"{role}='{path}': the package '{package}' is not installed")
+    file = config_root(package) / name
+    _check_exists(role, path, file)
+    with DefaultScope.overwrite_default_scope(package):
+        return Config.fromfile(file), _metafile_checkpoint(package, name)
+
+
+def config_root(package: str) -> Path:
+    """Return the folder that holds a package's configs.
+
+    Args:
+        package (str): Name of an installed package, or ``'reviewkd_mm'``, whose configs lie
+            beside the package in a plain checkout.
+
+    Returns:
+        Path: The folder.
+    """
+    folder = Path(find_spec(package).origin).parent
+    installed = folder / '.mim' / 'configs'
+    if package == SCOPE and not installed.exists():
+        return folder.parent / 'configs'
+    return installed
+
+
+def _metafile_checkpoint(package: str, name: str) -> str | None:
+    package_path = str(config_root(package).parents[1])
+    try:
+        with warnings.catch_warnings():
+            # It warns of every model in the index that has no config, whichever is asked for.
+            warnings.simplefilter('ignore')
+            return _get_cfg_metainfo(package_path, name).get('Weights')
+    except (ValueError, FileNotFoundError):  # MMEngine's answer where no metafile lists it.
+        return None
+
+
+def _check_exists(role: str, value: str, file: Path) -> None:
+    if file.is_file():
+        return
+    beside = [path.name for path in file.parent.glob('*.py')] if file.parent.is_dir() else []
+    folders = [path.name for path in file.parents[1].glob('*/')] if not beside else []
+    hint = did_you_mean(file.name, beside) if beside else did_you_mean(file.parent.name, folders)
+    raise FileNotFoundError(f"{role}='{value}': there is no such config file; {hint}")

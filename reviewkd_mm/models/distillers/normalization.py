@@ -1,0 +1,94 @@
+"""Map a batch from the student's normalisation to the teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class PixelFormat:
+    """How a data_preprocessor writes pixels.
+
+    Args:
+        mean (Tensor): Mean of each channel (1 or 3 of them) in the order of its output.
+        std (Tensor): Standard deviation, likewise.
+        swapped (bool): Whether it reverses the channels that it is given.
+        pad_value (float): What it writes beside an image, after normalising.
+    """
+
+    mean: Tensor
+    std: Tensor
+    swapped: bool
+    pad_value: float
+
+    @classmethod
+    def of(cls, data_preprocessor: nn.Module) -> PixelFormat:
+        """Read the format off a data_preprocessor of MMEngine, MMPretrain or MMDetection.
+
+        Args:
+            data_preprocessor (nn.Module): The module; one without mean and std leaves pixels
+                as they are.
+        """
+        mean, std = torch.zeros(1), torch.ones(1)
+        if getattr(data_preprocessor, '_enable_normalize', False):
+            mean, std = data_preprocessor.mean.flatten(), data_preprocessor.std.flatten()
+        swapped = any(
+            bool(getattr(data_preprocessor, name, False))
+            for name in ('_channel_conversion', 'to_rgb')
+        )
+        pad_value = float(getattr(data_preprocessor, 'pad_value', 0))
+        return cls(mean.double(), std.double(), swapped, pad_value)
+
+
+class Renormalize(nn.Module):
+    """Turn the student's batch into what the teacher's data_preprocessor would have made of it.
+
+    One multiplication and addition per pixel, after the channels were reversed where the two
+    orders differ. What the student padded is filled with the teacher's padding value, at the
+    student's padded size. Where the formats agree the batch is passed on untouched.
+
+    Args:
+        student (PixelFormat): The format of the batch.
+        teacher (PixelFormat): The format that the teacher was trained with.
+    """
+
+    def __init__(self, student: PixelFormat, teacher: PixelFormat) -> None:
+        super().__init__()
+        self.flip = student.swapped != teacher.swapped
+        mean, std = student.mean, student.std
+        if self.flip:
+            mean, std = mean.flip(0), std.flip(0)
+        scale, shift = std / teacher.std, (mean - teacher.mean) / teacher.std
+        self.register_buffer('scale', scale.float().view(-1, 1, 1), persistent=False)
+        self.register_buffer('shift', shift.float().view(-1, 1, 1), persistent=False)
+        self.pad_value = teacher.pad_value
+        self.same_pixels = not self.flip and bool((scale == 1).all() and (shift == 0).all())
+        self.identity = self.same_pixels and student.pad_value == teacher.pad_value
+
+    def forward(self, inputs: Tensor, data_samples: Sequence | None = None) -> Tensor:
+        """Map a batch.
+
+        Args:
+            inputs (Tensor): The student's batch (N, C, H, W), normalised and padded.
+            data_samples (Sequence, optional): The samples, whose ``img_shape`` tells the image
+                from its padding. Defaults to None, which means that nothing is padded.
+
+        Returns:
+            Tensor: The teacher's batch (N, C, H, W).
+        """
+        if self.identity:
+            return inputs
+        if self.same_pixels:
+            outputs = inputs.clone()
+        else:
+            outputs = inputs.flip(1) if self.flip else inputs
+            outputs = outputs * self.scale.to(inputs.dtype) + self.shift.to(inputs.dtype)
+        for image, sample in zip(outputs, data_samples or (), strict=False):
+            height, width = getattr(sample, 'img_shape', image.shape[-2:])[:2]
+            image[:, height:] = self.pad_value
+            image[:, :, width:] = self.pad_value
+        return outputs

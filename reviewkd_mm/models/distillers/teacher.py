@@ -1,0 +1,175 @@
+"""The teacher: built or loaded once, and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from reviewkd_mm.models.distillers.checkpoint import check_checkpoint_exists, load_weights
+from reviewkd_mm.models.distillers.model_source import read_source
+from reviewkd_mm.models.distillers.normalization import PixelFormat, Renormalize
+from reviewkd_mm.models.distillers.probe import dummy_images, probe
+from reviewkd_mm.models.recorders import Recorder
+
+RANDOM = 'random'
+
+
+class FrozenTeacher:
+    """Hold a teacher where nothing trains, saves, averages or synchronises it.
+
+    A plain object, so that the model is no submodule of the distiller: it is absent from its
+    ``state_dict()``, ``parameters()``, ``train()`` and from DistributedDataParallel. A deep
+    copy, which an EMA makes of the distiller, shares the teacher.
+
+    Args:
+        model (nn.Module): The teacher, with its weights. It is put into eval mode for good.
+        renormalize (Renormalize): Maps the student's batch to the teacher's normalisation.
+        train_bn (bool): Whether BatchNorm uses the statistics of the batch, as the reference
+            CIFAR code did, without writing the running ones. Defaults to False.
+    """
+
+    def __init__(self, model: nn.Module, renormalize: Renormalize, train_bn: bool = False) -> None:
+        self.model = model
+        self.renormalize = renormalize
+        self.train_bn = train_bn
+        self._forward: Callable[[nn.Module, Tensor], object] | None = None
+        model.requires_grad_(False)
+        self._freeze()
+
+    def __deepcopy__(self, memo: dict) -> FrozenTeacher:
+        return self
+
+    def probe(self, recorders: Mapping[str, Recorder]) -> None:
+        """Find the shortest forward that reaches all taps, see :func:`probe`.
+
+        Args:
+            recorders (Mapping[str, Recorder]): The teacher's recorders by config key. They
+                hold the features of a dummy image afterwards.
+
+        Raises:
+            RuntimeError: If no forward reaches a tap.
+        """
+        self._forward = probe(self.model, recorders)
+
+    @torch.no_grad()
+    def record(
+        self, recorders: Iterable[Recorder], inputs: Tensor, data_samples: Sequence | None
+    ) -> None:
+        """Run the teacher as far as its taps and leave the features in the recorders.
+
+        Args:
+            recorders (Iterable[Recorder]): The teacher's recorders.
+            inputs (Tensor): The student's batch (N, C, H, W).
+            data_samples (Sequence, optional): Its samples, which tell images from padding.
+        """
+        if self.model.training:
+            self._freeze()
+        with ExitStack() as stack:
+            for recorder in recorders:
+                stack.enter_context(recorder.recording(self.model))
+            self._forward(self.model, self.renormalize(inputs, data_samples))
+
+    def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Move or cast the teacher, as ``nn.Module._apply`` does.
+
+        Args:
+            function (Callable[[Tensor], Tensor]): What is done with each tensor.
+        """
+        self.model._apply(function)
+        self.renormalize._apply(function)
+
+    def _freeze(self) -> None:
+        self.model.eval()
+        if not self.train_bn:
+            return
+        for module in self.model.modules():
+            if isinstance(module, _BatchNorm):
+                # Training without tracking: statistics of the batch, none written.
+                module.training, module.track_running_stats = True, False
+
+
+def build_teacher(
+    teacher: Mapping | str | Path | nn.Module,
+    checkpoint: str | None,
+    student_preprocessor: BaseDataPreprocessor,
+    train_bn: bool = False,
+    allow_mismatch: Sequence[str] = (),
+) -> FrozenTeacher:
+    """Build a teacher, give it its weights and freeze it.
+
+    Args:
+        teacher (dict | str | Path | nn.Module): A model config, a config path or a model.
+        checkpoint (str, optional): Path or URL of its weights; ``'random'`` for random ones;
+            None for those of the config path's metafile, or the model's own.
+        student_preprocessor (BaseDataPreprocessor): The student's. A model config without a
+            data_preprocessor is taken to be normalised likewise.
+        train_bn (bool): See :class:`FrozenTeacher`. Defaults to False.
+        allow_mismatch (Sequence[str]): Patterns of the teacher's parameter names that the
+            checkpoint need not fit. Defaults to ().
+
+    Returns:
+        FrozenTeacher: The teacher.
+
+    Raises:
+        ValueError: If no checkpoint is known.
+        FileNotFoundError: If the checkpoint does not exist.
+        RuntimeError: If the checkpoint does not fit.
+    """
+    pixels = PixelFormat.of(student_preprocessor)
+    if isinstance(teacher, nn.Module):
+        model, own_pixels = teacher, True
+    else:
+        source = read_source('teacher', teacher)
+        checkpoint = checkpoint or source.checkpoint
+        _check_known(teacher, checkpoint)
+        own_pixels = source.cfg.get('data_preprocessor') is not None
+        model = source.build()
+    teacher_pixels = pixels
+    if own_pixels:
+        teacher_pixels = PixelFormat.of(getattr(model, 'data_preprocessor', None))
+    if checkpoint == RANDOM:
+        _randomize(model)
+    elif checkpoint is not None:
+        load_weights(model, checkpoint, 'teacher_ckpt', allow_mismatch)
+    return FrozenTeacher(model, Renormalize(pixels, teacher_pixels), train_bn)
+
+
+def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:
+    if checkpoint is None:
+        name = teacher.get('type') if isinstance(teacher, Mapping) else teacher
+        raise ValueError(
+            f"teacher='{name}' has no known checkpoint: set teacher_ckpt to the path or URL of "
+            f"its weights, or to '{RANDOM}' for an untrained teacher"
+        )
+    if checkpoint != RANDOM:
+        check_checkpoint_exists(checkpoint, 'teacher_ckpt')
+
+
+@torch.no_grad()
+def _randomize(model: nn.Module) -> None:
+    """Draw weights without downloading any, and set BatchNorm's statistics from noise.
+
+    With the statistics that BatchNorm starts with, the features of a deep network explode.
+    """
+    for module in model.modules():
+        module_cfg = getattr(module, 'init_cfg', None)
+        if module_cfg:
+            cfgs = [module_cfg] if isinstance(module_cfg, Mapping) else module_cfg
+            module.init_cfg = [cfg for cfg in cfgs if cfg['type'] != 'Pretrained'] or None
+    if hasattr(model, 'init_weights'):
+        model.init_weights()
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    model.eval()
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.training, norm.momentum = True, 1.0
+    images = dummy_images(model, batch_size=4)
+    model.extract_feat(images) if hasattr(model, 'extract_feat') else model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.training, norm.momentum = False, momentum

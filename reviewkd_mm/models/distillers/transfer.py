@@ -1,0 +1,221 @@
+"""One line of teaching."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reviewkd_mm.models.distillers.probe import evaluating
+from reviewkd_mm.models.distillers.warmup import warmup_factor
+from reviewkd_mm.models.recorders import Recorder
+from reviewkd_mm.models.utils import config_key, did_you_mean
+from reviewkd_mm.registry import MODELS, SCOPE
+
+KEYS = ('student', 'teacher', 'connector', 'loss', 'warmup_epochs')
+
+
+class Transfer(nn.Module):
+    """Compare what the student shows at its taps with what the teacher shows at its own.
+
+    Args:
+        student (str | dict | Sequence): The student's taps, shallow to deep.
+        teacher (str | dict | Sequence): The teacher's taps, shallow to deep.
+        loss (dict | nn.Module): Compares the two lists of features.
+        connector (dict | nn.Module, optional): Maps the student's features into the teacher's
+            space. Its channels are inferred. Defaults to None.
+        warmup_epochs (float): The loss is multiplied by ``min(1, epoch / warmup_epochs)``.
+            Defaults to 0, which means no warm-up.
+
+    Raises:
+        ValueError: If a tap, the loss or the warm-up is not valid.
+    """
+
+    def __init__(
+        self,
+        student: str | Mapping | Sequence,
+        teacher: str | Mapping | Sequence,
+        loss: Mapping | nn.Module,
+        connector: Mapping | nn.Module | None = None,
+        warmup_epochs: float = 0,
+    ) -> None:
+        super().__init__()
+        with config_key('student'):
+            self.student_recorder = Recorder(student)
+        with config_key('teacher'):
+            self.teacher_recorder = Recorder(teacher)
+        with config_key('loss'):
+            self.loss = _build(loss)
+        if not isinstance(warmup_epochs, Real) or not 0 <= warmup_epochs < float('inf'):
+            raise ValueError(f'warmup_epochs={warmup_epochs!r}: expected a number of epochs >= 0')
+        self.warmup_epochs = warmup_epochs
+        self._connector_cfg = connector
+        self.connector: nn.Module | None = None
+
+    @torch.no_grad()
+    def build_connector(self) -> None:
+        """Build the connector for the recorded features and try it and the loss on them.
+
+        Raises:
+            ValueError: If channels, numbers or shapes of the features do not fit.
+        """
+        student, teacher = self.student_recorder.features(), self.teacher_recorder.features()
+        with config_key('connector'):
+            if self._connector_cfg is not None:
+                self.connector = _build_connector(self._connector_cfg, student, teacher)
+                self.connector.to(device=student[0].device, dtype=student[0].dtype)
+        with evaluating(self):
+            with config_key('connector'):
+                mapped = self._connect(student, teacher)
+            with config_key('loss'):
+                self.loss(mapped, teacher)
+
+    def forward(self) -> Tensor:
+        """Compare the recorded features.
+
+        Returns:
+            Tensor: The loss, a 0-d tensor, its weight and warm-up included.
+        """
+        student, teacher = self.student_recorder.features(), self.teacher_recorder.features()
+        loss = self.loss(self._connect(student, teacher), teacher)
+        return loss * warmup_factor(self.warmup_epochs)
+
+    def check_student_learns(self, student: nn.Module) -> None:
+        """Check that gradients reach the student at every tap whose stage trains.
+
+        Args:
+            student (nn.Module): The student, after a forward that was recorded.
+
+        Raises:
+            RuntimeError: If a feature of a stage that trains carries no gradient.
+        """
+        for tap in self.student_recorder.taps:
+            cut = not all(feature.requires_grad for feature in tap.features())
+            if cut and tap.trainable(student):
+                raise RuntimeError(
+                    f"student tap '{tap.source}' carries no gradient although its stage trains: "
+                    'the student detaches it, or recomputes it under reentrant activation '
+                    'checkpointing. Tap a module outside of that'
+                )
+
+    def init_weights(self) -> None:
+        """Initialise the connector by its own ``init_weights``, if it has one."""
+        if hasattr(self.connector, 'init_weights'):
+            self.connector.init_weights()
+
+    def clear(self) -> None:
+        """Forget the recorded features."""
+        self.student_recorder.clear()
+        self.teacher_recorder.clear()
+
+    def _connect(self, student: list[Tensor], teacher: list[Tensor]) -> Sequence[Tensor]:
+        if self.connector is None:
+            return student
+        if 'out_sizes' not in inspect.signature(self.connector.forward).parameters:
+            return self.connector(student)
+        return self.connector(student, out_sizes=[tuple(t.shape[-2:]) for t in teacher])
+
+
+def build_transfers(transfers: Mapping[str, Mapping]) -> nn.ModuleDict:
+    """Build the transfers of a distiller; their connectors come once features are known.
+
+    Args:
+        transfers (Mapping[str, Mapping]): Arguments of :class:`Transfer` by name.
+
+    Returns:
+        nn.ModuleDict: Transfers by name.
+
+    Raises:
+        ValueError: If a name or an argument is not valid.
+    """
+    if not isinstance(transfers, Mapping) or not transfers:
+        raise ValueError(
+            f'transfers={transfers!r}: expected a dict of at least one transfer, such as '
+            "dict(review=dict(student='neck', teacher='neck', loss=dict(type='HCLLoss')))"
+        )
+    built = nn.ModuleDict()
+    for name, arguments in transfers.items():
+        with config_key(f'transfers.{name}'):
+            _check_name(name)
+            _check_arguments(arguments)
+            built[name] = Transfer(**arguments)
+    return built
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError('expected a name of letters, digits and underscores')
+    if hasattr(nn.ModuleDict(), name):
+        raise ValueError(f"'{name}' is taken by a method of torch.nn.ModuleDict; choose another")
+    if name == 'cls':
+        raise ValueError("it would be logged as loss_cls, which is the student's own; rename it")
+
+
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
+    if not isinstance(arguments, Mapping):
+        raise TypeError(f'expected a dict with {", ".join(KEYS)}, got {arguments!r}')
+    for key in arguments:
+        if key not in KEYS:
+            raise ValueError(f"there is no key '{key}'; {did_you_mean(key, KEYS)}")
+    for key in ('student', 'teacher', 'loss'):
+        if key not in arguments:
+            raise ValueError(f"the key '{key}' is missing")
+
+
+def _build_connector(
+    cfg: Mapping | nn.Module, student: list[Tensor], teacher: list[Tensor]
+) -> nn.Module:
+    if isinstance(cfg, nn.Module):
+        return cfg
+    parameters = inspect.signature(_find_type(cfg)).parameters
+    inferred = {}
+    for key, features in (('in_channels', student), ('out_channels', teacher)):
+        if key not in parameters:
+            continue
+        channels = [_channels(feature) for feature in features]
+        given = cfg.get(key, channels)
+        if (list(given) if isinstance(given, Sequence) else [given]) != channels:
+            raise ValueError(f'{key}={given}, but the taps give {channels}')
+        inferred[key] = given
+    return _build({**cfg, **inferred})
+
+
+def _channels(feature: Tensor) -> int:
+    if feature.dim() != 4:
+        raise ValueError(
+            f'a tap gives features of shape {tuple(feature.shape)}; expected (N, C, H, W) '
+            'or (N, C)'
+        )
+    return feature.shape[1]
+
+
+def _build(cfg: Mapping | nn.Module) -> nn.Module:
+    if isinstance(cfg, nn.Module):
+        return cfg
+    _find_type(cfg)
+    with MODELS.switch_scope_and_registry(SCOPE) as registry:
+        return registry.build(dict(cfg))
+
+
+def _find_type(cfg: Mapping) -> type:
+    if not isinstance(cfg, Mapping) or 'type' not in cfg:
+        raise TypeError(f"expected a dict with the key 'type', got {cfg!r}")
+    if not isinstance(cfg['type'], str):
+        return cfg['type']
+    with MODELS.switch_scope_and_registry(SCOPE) as registry:
+        try:
+            found = registry.get(cfg['type'])
+        except RuntimeError:  # MMEngine's answer to a name that nothing knows.
+            found = None
+    if found is None:
+        name = cfg['type'].rpartition('.')[-1]
+        raise ValueError(f"type='{cfg['type']}' is not registered; {_nearest_type(name)}")
+    return found
+
+
+def _nearest_type(name: str) -> str:
+    return did_you_mean(name, sorted(MODELS.module_dict))

@@ -1,0 +1,34 @@
+"""The warm-up of a transfer's loss."""
+
+from __future__ import annotations
+
+from mmengine.logging import MessageHub
+
+
+def warmup_factor(warmup_epochs: float) -> float:
+    """Return ``min(1, epoch / warmup_epochs)`` of the running training, epochs counted from 0.
+
+    The epoch is read from MMEngine's MessageHub. In an iteration-based loop MMEngine leaves it
+    at 0: :class:`reviewkd_mm.engine.hooks.EpochInfoHook` writes it there.
+
+    Args:
+        warmup_epochs (float): Length of the warm-up in epochs; 0 for none.
+
+    Returns:
+        float: The factor in [0, 1]; 1.0 outside a Runner's training.
+
+    Raises:
+        RuntimeError: If the factor would stay 0 for the whole run.
+    """
+    if not warmup_epochs:
+        return 1.0
+    hub = MessageHub.get_current_instance()
+    if hub.get_info('loop_stage') != 'train':
+        return 1.0
+    if hub.get_info('max_epochs') == 1 and hub.get_info('iters_per_epoch') is None:
+        raise RuntimeError(
+            f'warmup_epochs={warmup_epochs}: this run counts one epoch, so the loss would be 0 '
+            "throughout. In an iteration-based loop add dict(type='reviewkd_mm.EpochInfoHook') to "
+            'custom_hooks; in a run of one epoch set warmup_epochs=0'
+        )
+    return min(1.0, hub.get_info('epoch') / warmup_epochs)
