@@ -1,0 +1,13 @@
+"""ResNet-110 on CIFAR-100 without distillation: 1.74 M parameters.
+
+The 240-epoch schedule of the ReviewKD authors. Published top-1 of the common protocol (batch 64,
+learning rate 0.05), as LSKD (CVPR 2024) reprints it: 74.31 %.
+"""
+
+_base_ = [
+    '../_base_/models/cifar_resnet.py',
+    '../_base_/datasets/cifar100.py',
+    '../_base_/schedules/cifar100_240e.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(backbone=dict(depth=110))

@@ -1,0 +1,13 @@
+"""ResNet-8x4 on CIFAR-100 without distillation: 1.23 M parameters.
+
+The 240-epoch schedule of the ReviewKD authors. Published top-1 of the common protocol (batch 64,
+learning rate 0.05), as LSKD (CVPR 2024) reprints it: 72.50 %.
+"""
+
+_base_ = [
+    '../_base_/models/cifar_resnet.py',
+    '../_base_/datasets/cifar100.py',
+    '../_base_/schedules/cifar100_240e.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(backbone=dict(depth=8, base_channels=(32, 64, 128, 256)), head=dict(in_channels=256))
