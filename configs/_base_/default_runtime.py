@@ -1,5 +1,6 @@
 """Logging, checkpoints and hooks that every classification config shares."""
 
+_base_ = './distillation_hooks.py'
 default_scope = 'mmpretrain'
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -9,11 +10,6 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),
 )
-custom_hooks = [
-    dict(type='reviewkd_mm.EpochInfoHook'),
-    dict(type='reviewkd_mm.ExportStudentHook'),
-    dict(type='reviewkd_mm.ProgressBarHook'),
-]
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

@@ -1,0 +1,12 @@
+"""ResNet-20 on the digits that ship with scikit-learn: the teacher of the demo.
+
+It reproduces no published number.
+"""
+
+_base_ = [
+    '../_base_/models/cifar_resnet.py',
+    '../_base_/datasets/digits.py',
+    '../_base_/schedules/digits.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(backbone=dict(depth=20), head=dict(num_classes=10))

@@ -1,0 +1,27 @@
+"""What the command-line tools share."""
+
+from reviewkd_mm.cli.config import load_config
+from reviewkd_mm.cli.errors import readable_errors
+from reviewkd_mm.cli.training_options import (
+    add_progress_bar,
+    disable_validation,
+    enable_amp,
+    enable_auto_scale_lr,
+    set_dataloaders,
+    set_launcher,
+    set_resume,
+    set_work_dir,
+)
+
+__all__ = [
+    'add_progress_bar',
+    'disable_validation',
+    'enable_amp',
+    'enable_auto_scale_lr',
+    'load_config',
+    'readable_errors',
+    'set_dataloaders',
+    'set_launcher',
+    'set_resume',
+    'set_work_dir',
+]

@@ -1,0 +1,1 @@
+"""What the Runner needs besides models and data: hooks and optimizer wrappers."""

@@ -1,0 +1,125 @@
+"""Turn a distiller's config and checkpoint into those of an ordinary model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from reviewkd_mm.models.distillers.checkpoint import load_weights, model_weights, read_checkpoint
+from reviewkd_mm.models.distillers.model_source import is_distiller, read_source, student_source
+from reviewkd_mm.models.utils import forked_rng
+from reviewkd_mm.registry import SCOPE
+
+# The registry scope of MMPretrain's models, which need none of MMCV's compiled ops.
+NO_OPS_SCOPE = 'mmpretrain'
+
+
+def student_config(cfg: Config) -> Config:
+    """Return the config of the student alone, as one would write it for MMPretrain or MMDetection.
+
+    Neither the teacher nor any of its files is touched.
+
+    Args:
+        cfg (Config): A training config, of a distiller or of an ordinary model.
+
+    Returns:
+        Config: A copy whose model is the student, without what only distillation needs.
+    """
+    source = student_source(cfg)
+    stock = copy.deepcopy(cfg._cfg_dict.to_dict())
+    for key, value in list(stock.items()):
+        if isinstance(value, Mapping) and {'student', 'teacher'} <= set(value):
+            del stock[key]
+    stock['model'] = source.cfg
+    for key in ('student', 'teacher', 'work_dir', 'load_from', 'resume', 'warmup_epochs'):
+        stock.pop(key, None)
+    if source.scope is not None:
+        stock.setdefault('default_scope', source.scope)
+        if source.scope != stock['default_scope']:
+            stock['model'].setdefault('_scope_', source.scope)
+    stock['custom_hooks'] = [
+        hook
+        for hook in stock.get('custom_hooks', [])
+        if not str(hook['type']).startswith(f'{SCOPE}.')
+    ]
+    wrapper = stock.get('optim_wrapper')
+    if wrapper and wrapper.get('type') == f'{SCOPE}.AmpOptimWrapper':
+        wrapper['type'] = 'AmpOptimWrapper'
+    if stock.get('default_scope') != NO_OPS_SCOPE:
+        stock['custom_imports'] = _with_ops(stock.get('custom_imports'))
+    return Config(stock)
+
+
+def _with_ops(custom_imports: dict | None) -> dict:
+    """Add our stand-in for MMCV's compiled ops to the modules that a config imports."""
+    imports = list((custom_imports or {}).get('imports', []))
+    if f'{SCOPE}.mmcv_ops' not in imports:
+        imports.insert(0, f'{SCOPE}.mmcv_ops')
+    return dict(imports=imports, allow_failed_imports=False)
+
+
+def export_student(cfg: Config, checkpoint: str | Path, out: str | Path) -> tuple[Path, Path]:
+    """Write the student of a distiller as an ordinary checkpoint, and its config beside it.
+
+    The student is built from that config and loaded strictly before anything is written.
+
+    Args:
+        cfg (Config): The training config.
+        checkpoint (str | Path): A checkpoint of its training.
+        out (str | Path): Where the checkpoint goes; the config goes to the same name with the
+            suffix ``.py``.
+
+    Returns:
+        tuple[Path, Path]: The two files.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        RuntimeError: If the checkpoint does not fit the student.
+    """
+    stock, out = student_config(cfg), Path(out)
+    build_student(stock, str(checkpoint))
+    saved = read_checkpoint(str(checkpoint), 'checkpoint')
+    meta = {key: saved['meta'][key] for key in KEPT_META if key in saved.get('meta', {})}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f'{out.name}.partial')
+    torch.save(dict(meta=meta, state_dict=model_weights(saved)), partial)
+    partial.replace(out)
+    config_file = out.with_suffix('.py')
+    stock.dump(config_file)
+    return out, config_file
+
+
+# Of a checkpoint's meta what describes the weights; the training config names the teacher.
+KEPT_META = ('dataset_meta', 'epoch', 'iter', 'mmengine_version', 'time')
+
+
+def build_student(stock: Config, checkpoint: str | None = None) -> nn.Module:
+    """Build the model of a config and load a checkpoint strictly.
+
+    The random state is left as it was, so that an export does not disturb a running training.
+
+    Args:
+        stock (Config): A config as :func:`student_config` returns it.
+        checkpoint (str, optional): A checkpoint of the model or of its distiller. Defaults to
+            None.
+
+    Returns:
+        nn.Module: The model.
+
+    Raises:
+        RuntimeError: If the checkpoint does not fit.
+    """
+    if is_distiller(stock.model):
+        raise ValueError('expected the config of an ordinary model, got a distiller')
+    source = read_source('student', stock.model)
+    source.scope = stock.get('default_scope')
+    with forked_rng(0):
+        model = source.build()
+    if checkpoint is not None:
+        load_weights(model, checkpoint, 'checkpoint')
+    return model

@@ -1,0 +1,77 @@
+"""Evaluate a student, from the checkpoint of its distiller or from an exported one.
+
+Only the student is built: no teacher, and nothing of it is downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import mmengine
+from mmengine.config import DictAction
+from mmengine.runner import Runner
+
+# A checkout runs its own package, installed or not.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from reviewkd_mm import cli
+from reviewkd_mm.engine.student_export import student_config
+from reviewkd_mm.models.distillers.checkpoint import load_weights
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help="config of a distiller's training, or of any model")
+    parser.add_argument('checkpoint', help='a checkpoint of that training, or an exported student')
+    parser.add_argument('--work-dir', help='folder of the log (default: work_dirs/CONFIG)')
+    parser.add_argument('--out', metavar='FILE', help='write the metrics to a .json or .yml file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='change keys of the config, such as test_dataloader.batch_size=64',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed test were started',
+    )
+    # torch.distributed.launch passes it, in either spelling; torchrun sets the variable.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def build_runner(args: argparse.Namespace) -> Runner:
+    """Build a runner whose model is the student, with the checkpoint's weights."""
+    cfg = student_config(cli.load_config(args.config, args.cfg_options))
+    cli.set_launcher(cfg, args.launcher)
+    cli.set_work_dir(cfg, args.config, args.work_dir)
+    cli.set_dataloaders(cfg)
+    # Nothing trains: the training data need not be there.
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+        cfg.pop(key, None)
+    runner = Runner.from_cfg(cfg)
+    model = getattr(runner.model, 'module', runner.model)
+    load_weights(model, args.checkpoint, 'checkpoint')
+    return runner
+
+
+def main() -> None:
+    """Evaluate and write the metrics."""
+    args = parse_args()
+    with cli.readable_errors():
+        metrics = build_runner(args).test()
+    if args.out:
+        mmengine.dump(metrics, args.out)
+
+
+if __name__ == '__main__':
+    main()
