@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from mmengine import registry as root
 from mmengine.registry import DefaultScope
 
@@ -24,7 +22,8 @@ class Registry(root.Registry):
     Args:
         name (str): Name of the registry.
         parent (mmengine.Registry): The MMEngine root registry that this one is a child of.
-        locations (list[str]): Modules to import before the first look-up.
+        locations (list[str], optional): Modules to import before the first look-up. Defaults
+            to None, which means that the package alone is imported.
 
     Examples:
         >>> from reviewkd_mm.registry import MODELS
@@ -34,6 +33,7 @@ class Registry(root.Registry):
     def __init__(
         self, name: str, parent: root.Registry, locations: list[str] | None = None
     ) -> None:
+        # Without any location MMEngine would look for `reviewkd_mm.utils.register_all_modules`.
         super().__init__(name, parent=parent, scope=SCOPE, locations=locations or [SCOPE])
 
     def get(self, key: str) -> type | None:
@@ -45,23 +45,20 @@ class Registry(root.Registry):
         Returns:
             type | None: The class, or None where nothing of that name is registered.
         """
-        scope, name = self.split_scope_key(key)
-        if scope is not None:
+        if '.' in key:
             return super().get(key)
         self.import_from_location()
-        if name in self.module_dict:
-            return self.module_dict[name]
-        enclosing = self._enclosing_registry()
-        return super().get(key) if enclosing is None else enclosing.get(key)
+        if key in self.module_dict:
+            return self.module_dict[key]
+        return self._enclosing_registry().get(key)
 
-    def _enclosing_registry(self) -> root.Registry | None:
-        """Return the sibling registry of the innermost default scope that is not ours."""
-        for scope in reversed(list(DefaultScope._instance_dict.values())):
-            if scope.scope_name == SCOPE:
-                continue
-            import_module(f'{scope.scope_name}.registry')
-            return self.root._search_child(scope.scope_name)
-        return None
+    def _enclosing_registry(self) -> root.Registry:
+        """Return the registry of the innermost default scope that is not ours, else MMEngine's."""
+        # MMEngine offers the innermost scope only; the ones around it are in this dict.
+        scopes = (scope.scope_name for scope in reversed(DefaultScope._instance_dict.values()))
+        enclosing = next((scope for scope in scopes if scope != SCOPE), self.root.scope)
+        with self.root.switch_scope_and_registry(enclosing) as registry:
+            return registry
 
 
 RUNNERS = Registry('runner', root.RUNNERS)

@@ -3,7 +3,7 @@
 from reviewkd_mm.cli.config import load_config
 from reviewkd_mm.cli.errors import readable_errors
 from reviewkd_mm.cli.training_options import (
-    add_progress_bar,
+    add_hooks,
     disable_validation,
     enable_amp,
     enable_auto_scale_lr,
@@ -14,7 +14,7 @@ from reviewkd_mm.cli.training_options import (
 )
 
 __all__ = [
-    'add_progress_bar',
+    'add_hooks',
     'disable_validation',
     'enable_amp',
     'enable_auto_scale_lr',

@@ -10,8 +10,11 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
 
+from reviewkd_mm.models.distillers.model_source import is_distiller
+
 AMP_WRAPPER = 'reviewkd_mm.AmpOptimWrapper'
 PROGRESS_BAR = 'reviewkd_mm.ProgressBarHook'
+DISTILLATION_HOOKS = ('reviewkd_mm.EpochInfoHook', 'reviewkd_mm.ExportStudentHook')
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -161,8 +164,11 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
 
 
-def add_progress_bar(cfg: Config) -> None:
-    """Add the progress bar to the hooks, unless the config has it.
+def add_hooks(cfg: Config) -> None:
+    """Add the progress bar to the hooks and, for a distiller, what a distillation needs.
+
+    A config of one's own, made from MMPretrain's or MMDetection's, gets them so without naming
+    them. A hook that the config has stays as it is.
 
     Args:
         cfg (Config): The config, changed in place.
@@ -170,5 +176,7 @@ def add_progress_bar(cfg: Config) -> None:
     custom = list(cfg.get('custom_hooks') or [])
     default = (cfg.get('default_hooks') or {}).values()
     names = [hook['type'] for hook in (*custom, *default) if isinstance(hook, dict)]
-    if PROGRESS_BAR not in names:
-        cfg.custom_hooks = [*custom, dict(type=PROGRESS_BAR)]
+    wanted = [PROGRESS_BAR]
+    if is_distiller(cfg.get('model') or {}):
+        wanted += DISTILLATION_HOOKS
+    cfg.custom_hooks = [*custom, *(dict(type=name) for name in wanted if name not in names)]

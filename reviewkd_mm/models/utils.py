@@ -46,12 +46,17 @@ def config_key(key: str) -> Iterator[None]:
 
     Args:
         key (str): The key, for example ``'transfers.review'``.
+
+    Raises:
+        ValueError | TypeError | RuntimeError: The error of the block under its base class, since
+            a class derived from it may take other arguments than a message.
     """
     try:
         yield
     except (ValueError, TypeError, RuntimeError) as error:
+        base = next(t for t in (ValueError, TypeError, RuntimeError) if isinstance(error, t))
         separator = '.' if getattr(error, 'config_key', False) else ': '
-        renamed = type(error)(f'{key}{separator}{error}')
+        renamed = base(f'{key}{separator}{error}')
         renamed.config_key = True
         raise renamed from error
 
@@ -64,10 +69,15 @@ def forked_rng(seed: int) -> Iterator[None]:
         seed (int): The seed inside the block.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    # Only the device in use, and only if one is: asking for another's state would make a context
+    # on it, and torch.manual_seed would reseed CUDA for good where it is not initialised yet.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         random.seed(seed)
         np.random.seed(seed)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
         try:
             yield
         finally:

@@ -192,8 +192,8 @@ def test_the_progress_bar_is_added_once(hooks):
     cfg = make_config(default_hooks=dict(timer=dict(type='IterTimerHook'), checkpoint=None))
     cfg.update(hooks)
 
-    cli.add_progress_bar(cfg)
-    cli.add_progress_bar(cfg)
+    cli.add_hooks(cfg)
+    cli.add_hooks(cfg)
 
     assert cfg.custom_hooks[-1] == dict(type='reviewkd_mm.ProgressBarHook')
     assert len(cfg.custom_hooks) == 1 + len(hooks.get('custom_hooks') or [])
@@ -203,6 +203,17 @@ def test_a_configured_progress_bar_is_not_doubled():
     bar = dict(type='reviewkd_mm.ProgressBarHook', interval=1)
     cfg = make_config(default_hooks=dict(progress=bar))
 
-    cli.add_progress_bar(cfg)
+    cli.add_hooks(cfg)
 
     assert not cfg.get('custom_hooks')
+
+
+def test_a_distiller_gets_the_hooks_that_it_lacks():
+    distiller = dict(type='reviewkd_mm.Distiller', student='a.py', teacher='b.py')
+    export = dict(type='reviewkd_mm.ExportStudentHook')
+    cfg = make_config(model=distiller, custom_hooks=[export])
+
+    cli.add_hooks(cfg)
+
+    names = [hook['type'].removeprefix('reviewkd_mm.') for hook in cfg.custom_hooks]
+    assert sorted(names) == ['EpochInfoHook', 'ExportStudentHook', 'ProgressBarHook']

@@ -23,7 +23,7 @@ class ABF(nn.Module):
         x = a * x + b * residual
         output = conv2(resize(x))
 
-    From "Distilling Knowledge via Knowledge Review" (CVPR 2021), section 3.3.
+    From "Distilling Knowledge via Knowledge Review" (CVPR 2021, arXiv 2104.09044).
 
     Args:
         in_channels (int): Channels of the student feature.

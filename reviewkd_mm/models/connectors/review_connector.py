@@ -16,8 +16,8 @@ class ReviewConnector(BaseModule):
     """Map the student's stages into the teacher's, each reviewed together with the deeper ones.
 
     A chain of :class:`ABF`, run from the deepest stage outwards: each one fuses its student
-    feature with the residual of the one before. Equation 6 and figure 3 of "Distilling
-    Knowledge via Knowledge Review" (CVPR 2021).
+    feature with the residual of the one before. From "Distilling Knowledge via Knowledge
+    Review" (CVPR 2021, arXiv 2104.09044).
 
     Args:
         in_channels (Sequence[int]): Channels of the student features, shallow to deep.
@@ -78,11 +78,14 @@ class ReviewConnector(BaseModule):
             list[Tensor]: Features (N, out_channels[i], *out_sizes[i]), shallow to deep.
 
         Raises:
-            ValueError: If the number of features is not the number of stages.
+            ValueError: If the number of features or of sizes is not the number of stages.
         """
-        if len(features) != len(self.abfs):
-            raise ValueError(f'expected {len(self.abfs)} features, got {len(features)}')
-        sizes = out_sizes or [None] * len(features)
+        sizes = [None] * len(features) if out_sizes is None else out_sizes
+        if not len(features) == len(sizes) == len(self.abfs):
+            raise ValueError(
+                f'expected {len(self.abfs)} features and as many sizes, got {len(features)} '
+                f'and {len(sizes)}'
+            )
         residual, outputs = None, []
         for abf, feature, size in zip(
             reversed(self.abfs), reversed(features), reversed(sizes), strict=True

@@ -30,16 +30,17 @@ def load_weights(
         FileNotFoundError: If there is no such file.
         RuntimeError: If a parameter is missing, unexpected or of another shape.
     """
-    where = f"{key}='{checkpoint}'"
     weights = model_weights(read_checkpoint(checkpoint, key))
-    wrong_shapes = shape_mismatches(model.state_dict(), weights)
-    for name in allowed(wrong_shapes, allow_mismatch):
-        del weights[name], wrong_shapes[name]
+    drop_allowed_shapes(weights, model.state_dict(), allow_mismatch)
+    errors: list[str] = []
     missing, unexpected = [], []
-    if not wrong_shapes:
+    try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
-    problems = describe_mismatch(missing, unexpected, wrong_shapes, allow_mismatch)
+    except RuntimeError as error:  # torch's answer to a shape that differs
+        errors = str(error).splitlines()[1:]
+    problems = describe_mismatch(missing, unexpected, errors, allow_mismatch)
     if problems:
+        where = f"{key}='{checkpoint}'"
         raise RuntimeError(f'{where} does not fit {type(model).__name__}: {problems}')
 
 
@@ -52,13 +53,20 @@ def read_checkpoint(checkpoint: str, key: str) -> Mapping[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        RuntimeError: If the file cannot be read.
+        RuntimeError: If the file cannot be read or holds no weights.
     """
     check_checkpoint_exists(checkpoint, key)
     try:
-        return CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    except Exception as error:  # What unpickling raises depends on where a file is broken.
         raise RuntimeError(f"{key}='{checkpoint}' is no readable checkpoint: {error}") from error
+    weights = content.get('state_dict', content) if isinstance(content, Mapping) else content
+    if not isinstance(weights, Mapping):
+        raise RuntimeError(
+            f"{key}='{checkpoint}' is no checkpoint: expected a dict of weights by name, got "
+            f'{type(weights).__name__}'
+        )
+    return content
 
 
 def check_checkpoint_exists(checkpoint: str, key: str) -> None:
@@ -95,21 +103,22 @@ def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return student or weights
 
 
-def shape_mismatches(
-    own: Mapping[str, Tensor], given: Mapping[str, Tensor], prefix: str = ''
-) -> dict[str, str]:
-    """Return the names that both have, with both shapes in words, where the shapes differ.
+def drop_allowed_shapes(
+    weights: dict[str, Tensor], own: Mapping[str, Tensor], patterns: Sequence[str]
+) -> None:
+    """Drop the weights whose shape differs from the model's where a pattern allows it.
+
+    The other shapes are for the model to judge: a vision transformer resizes its position
+    embedding while it loads.
 
     Args:
-        own (Mapping[str, Tensor]): The model's state dict.
-        given (Mapping[str, Tensor]): The checkpoint's.
-        prefix (str): What the checkpoint's names have before the model's. Defaults to ''.
+        weights (dict[str, Tensor]): The checkpoint's weights by name, changed in place.
+        own (Mapping[str, Tensor]): The model's.
+        patterns (Sequence[str]): Patterns of names.
     """
-    return {
-        prefix + name: f'{tuple(given[prefix + name].shape)} for {tuple(value.shape)}'
-        for name, value in own.items()
-        if prefix + name in given and given[prefix + name].shape != value.shape
-    }
+    for name in allowed(own, patterns):
+        if name in weights and weights[name].shape != own[name].shape:
+            del weights[name]
 
 
 def allowed(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -120,7 +129,7 @@ def allowed(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
 def describe_mismatch(
     missing: Sequence[str],
     unexpected: Sequence[str],
-    wrong_shapes: Mapping[str, str],
+    errors: Sequence[str] = (),
     allow_mismatch: Sequence[str] = (),
 ) -> str:
     """Say what does not fit, or nothing.
@@ -128,7 +137,7 @@ def describe_mismatch(
     Args:
         missing (Sequence[str]): Names that the checkpoint lacks.
         unexpected (Sequence[str]): Names that the model lacks.
-        wrong_shapes (Mapping[str, str]): Names of another shape, with both shapes in words.
+        errors (Sequence[str]): What torch says of shapes that differ. Defaults to ().
         allow_mismatch (Sequence[str]): Patterns of names that are no problem. Defaults to ().
 
     Returns:
@@ -141,9 +150,8 @@ def describe_mismatch(
         names = sorted(set(names) - set(allowed(names, allow_mismatch)))
         if names:
             parts.append(f'{len(names)} {label} ({_few(names)})')
-    if wrong_shapes:
-        shapes = [f'{name}: {shapes}' for name, shapes in wrong_shapes.items()]
-        parts.append(f'{len(shapes)} of another shape ({_few(shapes)})')
+    if errors:
+        parts.append(_few([error.strip(' \t\n.') for error in errors]))
     return '; '.join(parts)
 
 

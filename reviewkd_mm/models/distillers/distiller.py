@@ -16,7 +16,7 @@ from reviewkd_mm.models.distillers.checkpoint import (
     STUDENT,
     allowed,
     describe_mismatch,
-    shape_mismatches,
+    drop_allowed_shapes,
 )
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.probe import probe
@@ -51,9 +51,9 @@ class Distiller(BaseModel):
         task_loss_weight (float): Factor of the student's own losses. Defaults to 1.0.
         teacher_train_bn (bool): Whether the teacher's BatchNorm uses the statistics of the
             batch, as the reference CIFAR code did. Defaults to False.
-        allow_mismatch (Sequence[str]): Patterns of state-dict names, ``'student.head.fc.*'`` or
-            ``'teacher.head.*'``, that a loaded checkpoint may lack, add, or have in another
-            shape. Defaults to (), which means that everything must fit.
+        allow_mismatch (str | Sequence[str]): Patterns of state-dict names, such as
+            ``'student.head.fc.*'`` or ``'teacher.head.*'``, that a loaded checkpoint may lack,
+            add, or have in another shape. Defaults to (), which means that everything must fit.
 
     Raises:
         ValueError: If a setting is not valid, with the config key in the message.
@@ -77,17 +77,19 @@ class Distiller(BaseModel):
         data_preprocessor: Mapping | nn.Module | None = None,
         task_loss_weight: float = 1.0,
         teacher_train_bn: bool = False,
-        allow_mismatch: Sequence[str] = (),
+        allow_mismatch: str | Sequence[str] = (),
     ) -> None:
         if student is teacher and isinstance(student, nn.Module):
             raise ValueError('student and teacher are the same module; give a copy as teacher')
         built = _build_student(student, data_preprocessor)
         super().__init__(data_preprocessor=getattr(built, 'data_preprocessor', None))
         self.student = built
-        self.task_loss_weight = check_loss_weight(task_loss_weight)
-        self.allow_mismatch = tuple(allow_mismatch)
+        with config_key('task_loss_weight'):
+            self.task_loss_weight = check_loss_weight(task_loss_weight)
+        patterns = [allow_mismatch] if isinstance(allow_mismatch, str) else allow_mismatch
+        self.allow_mismatch = tuple(patterns)
         self._student_has_weights = isinstance(student, nn.Module)
-        self._load_prefix, self._student_only = '', False
+        self._loading: tuple[Sequence[str], list[str]] = (), []
         with forked_rng(SEED):
             self.transfers = build_transfers(transfers)
             self._teacher = build_teacher(
@@ -212,31 +214,38 @@ class Distiller(BaseModel):
         self._teacher.apply_to_tensors(fn)
         return self
 
-    def _set_device(self, device: torch.device) -> None:
-        super()._set_device(device)
-        if isinstance(self.teacher, BaseModel):
-            self.teacher._set_device(device)
-
     def _load_from_state_dict(
-        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+        self,
+        state_dict: dict[str, Tensor],
+        prefix: str,
+        local_metadata: dict,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
-        """Take a plain student checkpoint too, and check shapes, of which MMEngine only warns."""
-        self._load_prefix = prefix
+        """Take a plain student checkpoint too, and keep what :func:`_check_loaded` reads."""
         names = [name for name in state_dict if name.startswith(prefix)]
-        heads = (prefix + STUDENT, f'{prefix}transfers.')
-        self._student_only = not any(name.startswith(heads) for name in names)
-        if self._student_only:
+        parts = (prefix + STUDENT, f'{prefix}transfers.')
+        student_only = not any(name.startswith(parts) for name in names)
+        if student_only:
             for name in names:
                 renamed = prefix + STUDENT + name.removeprefix(prefix)
                 state_dict[renamed] = state_dict.pop(name)
-        wrong_shapes = shape_mismatches(self.state_dict(), state_dict, prefix)
         patterns = [prefix + pattern for pattern in self.allow_mismatch]
-        for name in allowed(wrong_shapes, patterns):
-            del state_dict[name], wrong_shapes[name]
-        if wrong_shapes:
-            problems = describe_mismatch([], [], wrong_shapes)
-            raise RuntimeError(f'the checkpoint does not fit the distiller: {problems}')
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        drop_allowed_shapes(state_dict, self.state_dict(prefix=prefix), patterns)
+        if student_only:
+            patterns.append(f'{prefix}transfers.*')
+        self._loading = patterns, error_msgs
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
 
 
 def _build_student(
@@ -257,13 +266,12 @@ def _patterns(prefix: str, patterns: Sequence[str]) -> list[str]:
 def _check_loaded(distiller: Distiller, incompatible: Any) -> None:
     """Refuse a checkpoint that leaves a part of the distiller as it was.
 
-    MMEngine's Runner only warns of missing and unexpected names.
+    MMEngine's Runner only warns of missing and unexpected names and of shapes that differ.
     """
-    prefix = distiller._load_prefix
-    missing, unexpected = incompatible.missing_keys, incompatible.unexpected_keys
-    if distiller._student_only:
-        missing[:] = [name for name in missing if not name.startswith(f'{prefix}transfers.')]
-    patterns = [prefix + pattern for pattern in distiller.allow_mismatch]
-    problems = describe_mismatch(missing, unexpected, {}, patterns)
+    patterns, errors = distiller._loading
+    distiller._loading = (), []
+    problems = describe_mismatch(*incompatible, errors, patterns)
     if problems:
         raise RuntimeError(f'the checkpoint does not fit the distiller: {problems}')
+    for names in incompatible:  # What is allowed is no error of torch's strict loading either.
+        names[:] = [name for name in names if not allowed([name], patterns)]

@@ -101,6 +101,8 @@ def student_source(cfg: Config, checkpoint: str | None = None) -> ModelSource:
     if preprocessor is not None:
         student.cfg.setdefault('data_preprocessor', copy.deepcopy(preprocessor))
     student.scope = student.scope or source.scope
+    # Its own file's, if any, is the one of the student alone.
+    student.checkpoint = checkpoint
     return student
 
 
@@ -123,7 +125,8 @@ def _read_file(role: str, path: str) -> tuple[Config, str | None]:
     if not separator:
         _check_exists(role, path, Path(path))
         return Config.fromfile(path), None
-    if package != SCOPE and find_spec(package) is None:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:  # A folder that happens to be importable has none.
         raise ImportError(f"{role}='{path}': the package '{package}' is not installed")
     file = config_root(package) / name
     _check_exists(role, path, file)
@@ -162,7 +165,10 @@ def _metafile_checkpoint(package: str, name: str) -> str | None:
 def _check_exists(role: str, value: str, file: Path) -> None:
     if file.is_file():
         return
-    beside = [path.name for path in file.parent.glob('*.py')] if file.parent.is_dir() else []
-    folders = [path.name for path in file.parents[1].glob('*/')] if not beside else []
-    hint = did_you_mean(file.name, beside) if beside else did_you_mean(file.parent.name, folders)
+    folder = file.absolute().parent
+    if folder.is_dir():
+        hint = did_you_mean(file.name, [path.name for path in folder.glob('*.py')])
+    else:
+        folders = [path.name for path in folder.parent.glob('*') if path.is_dir()]
+        hint = did_you_mean(folder.name, folders)
     raise FileNotFoundError(f"{role}='{value}': there is no such config file; {hint}")

@@ -107,9 +107,8 @@ def dummy_images(model: nn.Module, batch_size: int = 1, size: int = 64) -> Tenso
     convs = (m for m in model.modules() if isinstance(m, nn.Conv2d))
     channels = next((conv.in_channels for conv in convs), 3)
     parameter = next(model.parameters(), torch.empty(0))
-    return torch.randn(
-        batch_size, channels, size, size, device=parameter.device, dtype=parameter.dtype
-    )
+    images = torch.randn(batch_size, channels, size, size)
+    return images.to(device=parameter.device, dtype=parameter.dtype)
 
 
 @contextmanager

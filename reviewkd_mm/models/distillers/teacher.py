@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from mmengine.model import BaseDataPreprocessor
+from mmengine.model import BaseDataPreprocessor, BaseModel, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -18,6 +19,7 @@ from reviewkd_mm.models.distillers.probe import dummy_images, probe
 from reviewkd_mm.models.recorders import Recorder
 
 RANDOM = 'random'
+PRETRAINED = ('Pretrained', PretrainedInit)
 
 
 class FrozenTeacher:
@@ -25,7 +27,7 @@ class FrozenTeacher:
 
     A plain object, so that the model is no submodule of the distiller: it is absent from its
     ``state_dict()``, ``parameters()``, ``train()`` and from DistributedDataParallel. A deep
-    copy, which an EMA makes of the distiller, shares the teacher.
+    copy, which an EMA makes of the distiller, shares the teacher until it is moved or cast.
 
     Args:
         model (nn.Module): The teacher, with its weights. It is put into eval mode for good.
@@ -39,11 +41,14 @@ class FrozenTeacher:
         self.renormalize = renormalize
         self.train_bn = train_bn
         self._forward: Callable[[nn.Module, Tensor], object] | None = None
+        self._shared = False
         model.requires_grad_(False)
         self._freeze()
 
     def __deepcopy__(self, memo: dict) -> FrozenTeacher:
-        return self
+        shared = copy.copy(self)
+        shared._shared = True
+        return shared
 
     def probe(self, recorders: Mapping[str, Recorder]) -> None:
         """Find the shortest forward that reaches all taps, see :func:`probe`.
@@ -68,8 +73,8 @@ class FrozenTeacher:
             inputs (Tensor): The student's batch (N, C, H, W).
             data_samples (Sequence, optional): Its samples, which tell images from padding.
         """
-        if self.model.training:
-            self._freeze()
+        # Each time: a part of it may have been put into training mode since.
+        self._freeze()
         with ExitStack() as stack:
             for recorder in recorders:
                 stack.enter_context(recorder.recording(self.model))
@@ -81,8 +86,15 @@ class FrozenTeacher:
         Args:
             function (Callable[[Tensor], Tensor]): What is done with each tensor.
         """
+        if self._shared:
+            # An EMA that is kept on the CPU must not take along what the distiller needs.
+            self.model, self.renormalize = copy.deepcopy((self.model, self.renormalize))
+            self._shared = False
         self.model._apply(function)
         self.renormalize._apply(function)
+        if isinstance(self.model, BaseModel):
+            # Its data_preprocessor keeps the device apart, for a use of the teacher by itself.
+            self.model._set_device(next(self.model.parameters()).device)
 
     def _freeze(self) -> None:
         self.model.eval()
@@ -107,7 +119,7 @@ def build_teacher(
         teacher (dict | str | Path | nn.Module): A model config, a config path or a model.
         checkpoint (str, optional): Path or URL of its weights; ``'random'`` for random ones;
             None for those of the config path's metafile, or the model's own.
-        student_preprocessor (BaseDataPreprocessor): The student's. A model config without a
+        student_preprocessor (BaseDataPreprocessor): The student's. A teacher without a
             data_preprocessor is taken to be normalised likewise.
         train_bn (bool): See :class:`FrozenTeacher`. Defaults to False.
         allow_mismatch (Sequence[str]): Patterns of the teacher's parameter names that the
@@ -123,7 +135,9 @@ def build_teacher(
     """
     pixels = PixelFormat.of(student_preprocessor)
     if isinstance(teacher, nn.Module):
-        model, own_pixels = teacher, True
+        model = teacher
+        # MMEngine gives a model that was built without a data_preprocessor one that does nothing.
+        own_pixels = hasattr(getattr(model, 'data_preprocessor', None), '_enable_normalize')
     else:
         source = read_source('teacher', teacher)
         checkpoint = checkpoint or source.checkpoint
@@ -132,7 +146,7 @@ def build_teacher(
         model = source.build()
     teacher_pixels = pixels
     if own_pixels:
-        teacher_pixels = PixelFormat.of(getattr(model, 'data_preprocessor', None))
+        teacher_pixels = PixelFormat.of(model.data_preprocessor)
     if checkpoint == RANDOM:
         _randomize(model)
     elif checkpoint is not None:
@@ -161,10 +175,12 @@ def _randomize(model: nn.Module) -> None:
         module_cfg = getattr(module, 'init_cfg', None)
         if module_cfg:
             cfgs = [module_cfg] if isinstance(module_cfg, Mapping) else module_cfg
-            module.init_cfg = [cfg for cfg in cfgs if cfg['type'] != 'Pretrained'] or None
+            module.init_cfg = [c for c in cfgs if c['type'] not in PRETRAINED] or None
     if hasattr(model, 'init_weights'):
         model.init_weights()
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if not norms:
+        return
     model.eval()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

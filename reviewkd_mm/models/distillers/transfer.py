@@ -53,8 +53,9 @@ class Transfer(nn.Module):
         if not isinstance(warmup_epochs, Real) or not 0 <= warmup_epochs < float('inf'):
             raise ValueError(f'warmup_epochs={warmup_epochs!r}: expected a number of epochs >= 0')
         self.warmup_epochs = warmup_epochs
-        self._connector_cfg = connector
-        self.connector: nn.Module | None = None
+        built = isinstance(connector, nn.Module)
+        self._connector_cfg = None if built else connector
+        self.connector = connector if built else None
 
     @torch.no_grad()
     def build_connector(self) -> None:
@@ -67,6 +68,7 @@ class Transfer(nn.Module):
         with config_key('connector'):
             if self._connector_cfg is not None:
                 self.connector = _build_connector(self._connector_cfg, student, teacher)
+            if self.connector is not None:
                 self.connector.to(device=student[0].device, dtype=student[0].dtype)
         with evaluating(self):
             with config_key('connector'):
@@ -166,11 +168,7 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"the key '{key}' is missing")
 
 
-def _build_connector(
-    cfg: Mapping | nn.Module, student: list[Tensor], teacher: list[Tensor]
-) -> nn.Module:
-    if isinstance(cfg, nn.Module):
-        return cfg
+def _build_connector(cfg: Mapping, student: list[Tensor], teacher: list[Tensor]) -> nn.Module:
     parameters = inspect.signature(_find_type(cfg)).parameters
     inferred = {}
     for key, features in (('in_channels', student), ('out_channels', teacher)):
@@ -206,7 +204,7 @@ def _find_type(cfg: Mapping) -> type:
         raise TypeError(f"expected a dict with the key 'type', got {cfg!r}")
     if not isinstance(cfg['type'], str):
         return cfg['type']
-    with MODELS.switch_scope_and_registry(SCOPE) as registry:
+    with MODELS.switch_scope_and_registry(cfg.get('_scope_') or SCOPE) as registry:
         try:
             found = registry.get(cfg['type'])
         except RuntimeError:  # MMEngine's answer to a name that nothing knows.

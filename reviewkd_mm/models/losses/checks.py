@@ -13,17 +13,26 @@ from torch import Tensor
 def check_loss_weight(loss_weight: float) -> float:
     """Return the weight if it is a finite number that is not negative.
 
+    Args:
+        loss_weight (float): Factor of a loss.
+
+    Returns:
+        float: The weight.
+
     Raises:
-        ValueError: If it is not.
+        ValueError: If it is anything else.
     """
-    valid = isinstance(loss_weight, Real) and not isinstance(loss_weight, bool)
-    if not valid or not math.isfinite(loss_weight) or loss_weight < 0:
+    if not isinstance(loss_weight, Real) or not 0 <= loss_weight < math.inf:
         raise ValueError(f'loss_weight={loss_weight!r}: expected a finite number >= 0')
     return loss_weight
 
 
 def check_pairs(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
     """Check that student and teacher features pair up in number and shape.
+
+    Args:
+        student (Sequence[Tensor]): The student's features, shallow to deep.
+        teacher (Sequence[Tensor]): The teacher's features, shallow to deep.
 
     Raises:
         ValueError: If they do not, with the stage that differs.
@@ -42,5 +51,12 @@ def check_pairs(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """Cast half-precision tensors to float32: a mean of squares overflows fp16."""
+    """Cast half-precision tensors to float32: a mean of squares overflows fp16.
+
+    Args:
+        x (Tensor): A tensor of any shape.
+
+    Returns:
+        Tensor: The tensor in at least single precision.
+    """
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

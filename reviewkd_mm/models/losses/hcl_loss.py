@@ -18,7 +18,7 @@ class HCLLoss(nn.Module):
     Each stage is compared at full size and pooled to every level that is smaller than its
     height. The full size weighs 1, each level that is used half of the one before, and the
     sum is divided by the sum of the weights. The stages are summed. From "Distilling Knowledge
-    via Knowledge Review" (CVPR 2021), section 3.4, as the authors' code computes it.
+    via Knowledge Review" (CVPR 2021, arXiv 2104.09044), as the authors' code computes it.
 
     Args:
         loss_weight (float): Factor of the loss. Defaults to 1.0.
@@ -26,7 +26,7 @@ class HCLLoss(nn.Module):
             order in which their weights fall. Defaults to (4, 2, 1).
 
     Raises:
-        ValueError: If the weight is no finite number or a level is no positive integer.
+        ValueError: If the weight is negative or not finite, or a level is no positive integer.
 
     Examples:
         >>> loss = HCLLoss(loss_weight=5.0)
@@ -36,11 +36,8 @@ class HCLLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0, levels: Sequence[int] = (4, 2, 1)) -> None:
         super().__init__()
-        for level in levels:
-            if not isinstance(level, int) or level < 1:
-                raise ValueError(
-                    f'levels={tuple(levels)}: expected positive integers, got {level!r}'
-                )
+        if not isinstance(levels, Sequence) or not all(_is_level(level) for level in levels):
+            raise ValueError(f'levels={levels!r}: expected positive integers, such as (4, 2, 1)')
         self.loss_weight = check_loss_weight(loss_weight)
         self.levels = tuple(levels)
 
@@ -58,9 +55,12 @@ class HCLLoss(nn.Module):
             Tensor: The loss, a 0-d tensor in at least single precision.
 
         Raises:
-            ValueError: If numbers or shapes of the features differ.
+            ValueError: If numbers or shapes of the features differ, or they are no maps.
         """
         check_pairs(student_features, teacher_features)
+        for feature in student_features:
+            if feature.dim() != 4:
+                raise ValueError(f'expected features (N, C, H, W), got {tuple(feature.shape)}')
         stages = zip(student_features, teacher_features, strict=True)
         return self.loss_weight * sum(self._stage_loss(f, t) for f, t in stages)
 
@@ -78,3 +78,7 @@ class HCLLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f'loss_weight={self.loss_weight}, levels={self.levels}'
+
+
+def _is_level(level: object) -> bool:
+    return isinstance(level, int) and level > 0

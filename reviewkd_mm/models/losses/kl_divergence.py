@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,14 +17,16 @@ from reviewkd_mm.registry import MODELS
 class KLDivergence(nn.Module):
     """Kullback-Leibler divergence of softened logits: ``tau^2 * KL(teacher || student)``.
 
-    Averaged over the batch. From "Distilling the Knowledge in a Neural Network" (2015).
+    Averaged over the batch. From "Distilling the Knowledge in a Neural Network"
+    (arXiv 1503.02531).
 
     Args:
         tau (float): Temperature, greater than 0. Defaults to 4.0.
         loss_weight (float): Factor of the loss. Defaults to 1.0.
 
     Raises:
-        ValueError: If the temperature is not positive or the weight is no finite number.
+        ValueError: If the temperature is not positive or the weight is negative, or either is
+            not finite.
 
     Examples:
         >>> KLDivergence()(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]))
@@ -31,8 +35,8 @@ class KLDivergence(nn.Module):
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
         super().__init__()
-        if not tau > 0:
-            raise ValueError(f'tau={tau!r}: expected a temperature greater than 0')
+        if not isinstance(tau, Real) or not 0 < tau < math.inf:
+            raise ValueError(f'tau={tau!r}: expected a finite temperature greater than 0')
         self.tau = tau
         self.loss_weight = check_loss_weight(loss_weight)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from abc import ABCMeta, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -41,7 +40,7 @@ class BaseTap(metaclass=ABCMeta):
         self._module: nn.Module | None = None
         self._handle: RemovableHandle | None = None
         self._calls = 0
-        self._values: OrderedDict[int, _Value] = OrderedDict()
+        self._values: dict[int, _Value] = {}
         self._overwritten: dict[bool, bool] = {}
 
     @abstractmethod
@@ -52,12 +51,12 @@ class BaseTap(metaclass=ABCMeta):
         """Return a tap like this one that is attached nowhere: the copy of a model is another."""
         tap = copy.copy(self)
         tap._model = tap._module = tap._handle = None
-        tap._calls, tap._values = 0, OrderedDict()
-        tap._overwritten = dict(self._overwritten)
+        tap._calls, tap._values, tap._overwritten = 0, {}, {}
+        tap.recording = False
         return tap
 
     def attach(self, model: nn.Module) -> None:
-        """Hook the module, or hook its replacement if it was exchanged in the model.
+        """Record from now on: hook the module, or its replacement if it was exchanged.
 
         Args:
             model (nn.Module): The model that has the module.
@@ -69,7 +68,10 @@ class BaseTap(metaclass=ABCMeta):
         if module is not self._module:
             self.close()
             self._module, self._handle = module, self._register(module)
+            # Other in-place ops may follow another module.
+            self._overwritten.clear()
         self._model = model
+        self.recording = True
 
     def clear(self) -> None:
         """Forget what was recorded."""
@@ -81,6 +83,7 @@ class BaseTap(metaclass=ABCMeta):
         if self._handle is not None:
             self._handle.remove()
         self._model = self._module = self._handle = None
+        self.recording = False
         self.clear()
 
     @property
@@ -128,17 +131,16 @@ class BaseTap(metaclass=ABCMeta):
     def _record(self, value: Any) -> None:
         if not self.recording:
             return
+        index = self._calls
+        self._calls += 1
+        if self.call < 0:
+            self._values.pop(index + self.call, None)  # too many calls ago by now
+        elif index != self.call:
+            return
         # The model's mode, not the module's: dropout may follow a stage that is kept in eval.
         training = self._model.training
         clone = self._overwritten.get(training, True)
-        self._values[self._calls] = _Value(list(self._flatten(value)), training, clone)
-        self._calls += 1
-        if self.call >= 0:
-            stale = [index for index in self._values if index != self.call]
-        else:
-            stale = [index for index in self._values if index < self._calls + self.call]
-        for index in stale:
-            del self._values[index]
+        self._values[index] = _Value(list(self._flatten(value)), training, clone)
 
     def _wanted(self) -> _Value | None:
         return self._values.get(self.call if self.call >= 0 else self._calls + self.call)
@@ -174,8 +176,8 @@ class BaseTap(metaclass=ABCMeta):
         return f"{type(self).__name__}('{self.source}', call={self.call})"
 
 
-class Hook:
-    """A hook that stays with its module: in a copy of the module it does nothing.
+class TapHook:
+    """A forward hook that stays with its module: in a copy of the module it does nothing.
 
     Args:
         record (Callable, optional): What is called with the hook's arguments. Defaults to None.
@@ -188,8 +190,8 @@ class Hook:
         if self.record is not None:
             self.record(*args)
 
-    def __deepcopy__(self, memo: dict) -> Hook:
-        return Hook()
+    def __deepcopy__(self, memo: dict) -> TapHook:
+        return TapHook()
 
 
 class _Value:

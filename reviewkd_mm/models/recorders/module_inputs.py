@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from reviewkd_mm.models.recorders.base_tap import BaseTap, Hook
+from reviewkd_mm.models.recorders.base_tap import BaseTap, TapHook
 from reviewkd_mm.registry import MODELS
 
 
@@ -22,7 +22,7 @@ class ModuleInputs(BaseTap):
     """
 
     def _register(self, module: nn.Module) -> RemovableHandle:
-        return module.register_forward_pre_hook(Hook(self._record_inputs), with_kwargs=True)
+        return module.register_forward_pre_hook(TapHook(self._record_inputs), with_kwargs=True)
 
     def _record_inputs(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         values = [*args, *kwargs.values()]

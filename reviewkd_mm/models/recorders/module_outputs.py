@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from reviewkd_mm.models.recorders.base_tap import BaseTap, Hook
+from reviewkd_mm.models.recorders.base_tap import BaseTap, TapHook
 from reviewkd_mm.registry import MODELS
 
 
@@ -22,7 +22,7 @@ class ModuleOutputs(BaseTap):
     """
 
     def _register(self, module: nn.Module) -> RemovableHandle:
-        return module.register_forward_hook(Hook(self._record_output))
+        return module.register_forward_hook(TapHook(self._record_output))
 
     def _record_output(self, module: nn.Module, args: tuple, output: Any) -> None:
         self._record(output)

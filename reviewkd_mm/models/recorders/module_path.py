@@ -50,11 +50,12 @@ def ancestry(model: nn.Module, path: str) -> list[nn.Module]:
 
 
 def _child(module: nn.Module, name: str) -> nn.Module | None:
-    children = dict(module.named_children())
-    if name in children:
-        return children[name]
+    # Not named_children(): it leaves out the second name of a module that has two.
+    child = getattr(module, name, None)
+    if isinstance(child, nn.Module):
+        return child
     try:
-        return list(children.values())[int(name)] if _is_sequence(module) else None
+        return module[int(name)] if _is_sequence(module) else None
     except (ValueError, IndexError):
         return None
 
@@ -67,7 +68,7 @@ def _missing(parent: nn.Module, prefix: str, name: str, path: str) -> str:
     where = f"'{prefix}' ({type(parent).__name__})" if prefix else f'{type(parent).__name__}'
     children = [child for child, _ in parent.named_children()]
     if _is_sequence(parent) and children:
-        hint = f'it has {len(children)} children: 0 to {len(children) - 1}, or -1 for the last'
+        hint = f'it has {len(parent)} children: 0 to {len(parent) - 1}, or -1 for the last'
     elif children:
         paths = [f'{prefix}.{child}'.lstrip('.') for child in children]
         hint = did_you_mean(f'{prefix}.{name}'.lstrip('.'), paths, limit=len(paths))

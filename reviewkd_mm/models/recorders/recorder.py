@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from reviewkd_mm.models.recorders.base_tap import BaseTap
+from reviewkd_mm.models.utils import did_you_mean
 from reviewkd_mm.registry import MODELS, SCOPE
 
 Tap = str | Mapping | BaseTap
@@ -22,7 +23,7 @@ class Recorder:
             says more.
 
     Raises:
-        ValueError: If there is no tap.
+        ValueError: If there is no tap, or the ``type`` of one is no tap's.
         TypeError: If a tap is none of the above.
 
     Examples:
@@ -52,7 +53,6 @@ class Recorder:
         """
         for tap in self.taps:
             tap.attach(model)
-            tap.recording = True
 
     def pause(self) -> None:
         """Ignore the model's calls until the next :meth:`attach`; the hooks stay."""
@@ -62,6 +62,9 @@ class Recorder:
     @contextmanager
     def recording(self, model: nn.Module) -> Iterator[None]:
         """Record afresh inside the block, and only there.
+
+        A backward pass after the block runs modules again where activations are checkpointed:
+        that is not recorded.
 
         Args:
             model (nn.Module): The model to read.
@@ -98,7 +101,6 @@ class Recorder:
     def close(self) -> None:
         """Remove all hooks and forget what was recorded."""
         for tap in self.taps:
-            tap.recording = False
             tap.close()
 
 
@@ -111,8 +113,20 @@ def _build(tap: Tap) -> BaseTap:
         raise TypeError(
             f"expected a module path or a dict(type='ModuleInputs', source=...), got {tap!r}"
         )
-    with MODELS.switch_scope_and_registry(SCOPE) as registry:
-        built = registry.build(dict(tap))
+    try:
+        with MODELS.switch_scope_and_registry(SCOPE) as registry:
+            built = registry.build(dict(tap))
+    except (KeyError, RuntimeError) as error:  # MMEngine's answers to a name that nothing knows
+        raise ValueError(_no_tap(tap)) from error
     if not isinstance(built, BaseTap):
-        raise TypeError(f'type={tap["type"]!r} is no tap: expected ModuleOutputs or ModuleInputs')
+        raise ValueError(_no_tap(tap))
     return built
+
+
+def _no_tap(tap: Mapping) -> str:
+    names = [name for name, found in MODELS.module_dict.items() if _is_tap(found)]
+    return f'type={tap["type"]!r} is no tap; {did_you_mean(str(tap["type"]), sorted(names))}'
+
+
+def _is_tap(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, BaseTap)

@@ -1,0 +1,39 @@
+# Each target makes what it needs: on a fresh machine `make demo` or `make test` is all there is
+# to type. The Python is found by itself; `make test PYTHON=python3.12` chooses one.
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+# Passed on to pytest: make test ARGS="tests/models -k abf"
+ARGS ?=
+# Two test processes with one thread each use two cores; with more threads they fight for them.
+WORKERS ?= 2
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: ## make .venv with the pinned packages and this checkout (reused when it is there)
+	@sh .dev_scripts/setup_venv.sh
+
+demo: setup ## distil a small classifier on generated data and compare, in minutes
+	@$(RUN) tools/demo.py
+
+test: setup ## run the tests; ARGS="..." goes to pytest
+	@$(ONE_THREAD) $(RUN) -m pytest -n $(WORKERS) $(ARGS)
+
+lint: setup ## check style and formatting
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+format: setup ## fix what lint would complain of, where that can be done by itself
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+clean: ## remove .venv and everything that was built; work_dirs stay
+	@rm -rf $(VENV) build dist *.egg-info reviewkd_mm/.mim .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

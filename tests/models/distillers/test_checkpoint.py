@@ -1,0 +1,157 @@
+"""Strict loading of one model from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from reviewkd_mm.models.distillers.checkpoint import (
+    check_checkpoint_exists,
+    describe_mismatch,
+    load_weights,
+    model_weights,
+    read_checkpoint,
+)
+from tests.models.distillers.helpers import assert_same_state
+
+KEY = 'teacher_ckpt'
+
+
+def network(classes: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, classes))
+
+
+@pytest.fixture
+def weights() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return dict(network().state_dict())
+
+
+def save(content: object, folder: Path) -> str:
+    path = str(folder / 'weights.pth')
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda weights: weights,
+        lambda weights: dict(state_dict=weights, meta=dict(epoch=3)),
+        lambda weights: {f'module.{name}': v for name, v in weights.items()},
+        lambda weights: {f'student.{name}': v for name, v in weights.items()},
+        lambda weights: dict(
+            state_dict={
+                'module.transfers.kd.connector.weight': torch.ones(1),
+                **{f'module.student.{name}': v for name, v in weights.items()},
+            }
+        ),
+    ],
+    ids=['bare', 'mmengine', 'parallel', 'distiller', 'parallel distiller'],
+)
+def test_layouts_of_a_checkpoint(tmp_path, weights, wrap):
+    model = network()
+
+    load_weights(model, save(wrap(weights), tmp_path), KEY)
+
+    assert_same_state(dict(model.state_dict()), weights)
+
+
+def test_ema_copy_in_a_checkpoint_is_ignored(weights):
+    saved = dict(state_dict=weights, ema_state_dict={'module.0.weight': torch.ones(1)})
+
+    assert model_weights(saved) == weights
+
+
+@pytest.mark.parametrize(
+    ('change', 'problem'),
+    [
+        (lambda w: w.pop('0.weight'), r'1 missing \(0\.weight\)'),
+        (lambda w: w.update(extra=torch.ones(1)), r'1 unexpected \(extra\)'),
+        (lambda w: w.update({'2.weight': torch.ones(9, 4)}), r'2\.weight.*\[9, 4\].*\[3, 4\]'),
+        (lambda w: w.clear(), r'8 missing \(0\.bias'),
+    ],
+)
+def test_what_does_not_fit_is_an_error(tmp_path, weights, change, problem):
+    change(weights)
+    path = save(dict(state_dict=weights), tmp_path)
+
+    with pytest.raises(RuntimeError, match=rf"teacher_ckpt='{path}' does not fit Seq.*{problem}"):
+        load_weights(network(), path, KEY)
+
+
+def test_all_problems_are_in_one_message(tmp_path, weights):
+    del weights['0.bias']
+    weights.update({'extra': torch.ones(1), '2.bias': torch.ones(9)})
+
+    with pytest.raises(RuntimeError, match=r'2\.bias.*\[9\]'):
+        load_weights(network(), save(weights, tmp_path), KEY)
+
+
+def test_a_missing_counter_of_batches_is_no_problem(tmp_path, weights):
+    del weights['1.num_batches_tracked']
+
+    load_weights(network(), save(weights, tmp_path), KEY)
+
+
+def test_patterns_allow_another_head(tmp_path, weights):
+    model = network(classes=9)
+    weights['2.scale'] = torch.ones(1)
+
+    load_weights(model, save(weights, tmp_path), KEY, allow_mismatch=['2.*'])
+
+    assert torch.equal(model[0].weight, weights['0.weight'])
+    assert model[2].weight.shape == (9, 4)
+
+
+def test_patterns_do_not_keep_what_fits_from_loading(tmp_path, weights):
+    model = network()
+
+    load_weights(model, save(weights, tmp_path), KEY, allow_mismatch=['*'])
+
+    assert_same_state(dict(model.state_dict()), weights)
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    path = str(tmp_path / 'nowhere.pth')
+
+    with pytest.raises(FileNotFoundError, match=rf"teacher_ckpt='{path}': there is no such file"):
+        check_checkpoint_exists(path, KEY)
+    with pytest.raises(FileNotFoundError, match='teacher_ckpt'):
+        check_checkpoint_exists(str(tmp_path), KEY)
+
+
+@pytest.mark.parametrize('url', ['https://127.0.0.1:9/a.pth', 'torchvision://resnet50'])
+def test_an_url_is_not_looked_for_on_the_disk(url):
+    check_checkpoint_exists(url, KEY)
+
+
+@pytest.mark.parametrize('content', [b'', b'no checkpoint', b'\x80\x04broken'])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
+    path = tmp_path / 'weights.pth'
+    path.write_bytes(content)
+
+    with pytest.raises(RuntimeError, match=rf"teacher_ckpt='{path}' is no readable checkpoint"):
+        read_checkpoint(str(path), KEY)
+
+
+@pytest.mark.parametrize('content', [[1, 2], torch.ones(2), dict(state_dict=None)])
+def test_a_file_without_weights_is_named(tmp_path, content):
+    path = save(content, tmp_path)
+
+    with pytest.raises(RuntimeError, match=rf"teacher_ckpt='{path}'"):
+        load_weights(network(), path, KEY)
+
+
+def test_a_long_list_is_cut_and_counted():
+    names = [f'layer{i}.weight' for i in range(9)]
+
+    message = describe_mismatch(names, [])
+
+    assert message == (
+        '9 missing (layer0.weight, layer1.weight, layer2.weight, layer3.weight, …)'
+    )
+    assert describe_mismatch([], []) == ''

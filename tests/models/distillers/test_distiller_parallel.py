@@ -1,0 +1,49 @@
+"""The distiller under DistributedDataParallel, in two processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.models.distillers.helpers import assert_same_state
+
+ROOT = Path(__file__).resolve().parents[3]
+TIMEOUT = 180  # seconds; an idle machine needs 10
+
+
+@pytest.fixture(scope='module')
+def ranks(tmp_path_factory) -> list[dict]:
+    """What each of two processes saved after two steps on a batch of its own."""
+    folder = tmp_path_factory.mktemp('ddp')
+    command = [sys.executable, '-m', 'tests.models.distillers.ddp_worker', str(folder)]
+    env = dict(os.environ, OMP_NUM_THREADS='1', GLOO_SOCKET_IFNAME='lo')
+    options = dict(cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    workers = [subprocess.Popen([*command, str(rank)], **options) for rank in (0, 1)]
+    try:
+        output = [worker.communicate(timeout=TIMEOUT)[0].decode() for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], '\n'.join(output)[-3000:]
+    return [torch.load(folder / f'rank{rank}.pth') for rank in (0, 1)]
+
+
+def test_gradients_are_averaged(ranks):
+    assert all(gradient is not None for gradient in ranks[0]['gradients'].values())
+    assert_same_state(ranks[0]['gradients'], ranks[1]['gradients'])
+    assert_same_state(ranks[0]['weights'], ranks[1]['weights'])
+    assert ranks[0]['losses']['loss_review'] != ranks[1]['losses']['loss_review']
+
+
+def test_teacher_is_not_synchronised_and_yet_the_same(ranks):
+    assert {name.split('.')[1] for name in ranks[0]['names']} <= {
+        'student',
+        'transfers',
+        'data_preprocessor',
+    }
+    assert_same_state(ranks[0]['teacher'], ranks[1]['teacher'])

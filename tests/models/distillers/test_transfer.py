@@ -1,0 +1,208 @@
+"""A transfer: what it infers, what it passes on, and the names that it may have."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from reviewkd_mm.models.connectors import ReviewConnector
+from reviewkd_mm.models.distillers.transfer import Transfer, build_transfers
+from reviewkd_mm.models.losses import HCLLoss
+from reviewkd_mm.registry import MODELS
+from tests.models.distillers.helpers import (
+    STAGES,
+    batch,
+    build_distiller,
+    distiller_cfg,
+    logits,
+    review,
+    total,
+)
+
+STUDENT_CHANNELS, TEACHER_CHANNELS = [4, 8, 16, 16], [8, 16, 32, 32]
+
+
+class Widen(BaseModule):
+    """A connector that knows nothing of sizes and counts how often it was initialised."""
+
+    def __init__(self, in_channels: list[int], out_channels: list[int]) -> None:
+        super().__init__()
+        self.channels = in_channels, out_channels
+        self.convs = nn.ModuleList(map(self.conv, in_channels, out_channels))
+        self.initialised = 0
+
+    @staticmethod
+    def conv(inner: int, outer: int) -> nn.Conv2d:
+        return nn.Conv2d(inner, outer, 1)
+
+    def init_weights(self) -> None:
+        self.initialised += 1
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        return [conv(x) for conv, x in zip(self.convs, features, strict=True)]
+
+
+class One(nn.Module):
+    """A connector of one feature, which takes its channels as numbers."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        return [self.conv(features[0])]
+
+
+class Fixed(nn.Module):
+    """A connector without channels."""
+
+    def forward(self, features: list[Tensor], out_sizes: list[tuple[int, int]]) -> list[Tensor]:
+        self.out_sizes = out_sizes
+        return [x.repeat_interleave(2, dim=1) for x in features]
+
+
+def connector_of(**kwargs) -> nn.Module:
+    distiller = build_distiller(transfers=dict(review=review(**kwargs)))
+    return distiller.transfers.review.connector
+
+
+def test_channels_are_inferred_from_shallow_to_deep():
+    assert connector_of(connector=dict(type=Widen)).channels == (STUDENT_CHANNELS, TEACHER_CHANNELS)
+
+
+@pytest.mark.parametrize('kind', [list, tuple])
+def test_channels_given_by_hand_may_be_right(kind):
+    given = dict(in_channels=kind(STUDENT_CHANNELS), out_channels=kind(TEACHER_CHANNELS))
+
+    assert connector_of(connector=dict(type=Widen, **given)).channels == tuple(given.values())
+
+
+def test_one_number_serves_one_tap():
+    cfg = dict(type=One, in_channels=16, out_channels=32)
+
+    connector = connector_of(connector=cfg, student='neck', teacher='neck')
+
+    assert (connector.conv.in_channels, connector.conv.out_channels) == (16, 32)
+
+
+def test_a_connector_without_channels_gets_none_and_sizes_if_it_asks():
+    connector = connector_of(connector=dict(type=Fixed))
+
+    assert connector.out_sizes == [(64, 64), (32, 32), (16, 16), (1, 1)]
+
+
+def test_no_connector_compares_the_features_themselves():
+    transfer = dict(student='head', teacher='head', loss=dict(type='HCLLoss'))
+
+    distiller = build_distiller(transfers=dict(kd=transfer))
+
+    assert distiller.transfers.kd.connector is None
+    assert not list(distiller.transfers.parameters())
+    assert distiller.loss(*batch())['loss_kd'] > 0
+
+
+def test_built_connector_and_loss():
+    connector = ReviewConnector(STUDENT_CHANNELS, TEACHER_CHANNELS)
+    loss = HCLLoss(loss_weight=2.0)
+
+    distiller = build_distiller(
+        transfers=dict(review=dict(review(), connector=connector, loss=loss))
+    )
+
+    transfer = distiller.transfers.review
+    assert transfer.connector is connector
+    assert transfer.loss is loss
+    names = [name.split('.')[1:3] for name in distiller.transfers.state_dict()]
+    assert {tuple(name) for name in names} == {('connector', 'abfs')}
+    copied = copy.deepcopy(distiller).transfers.review
+    assert copied.connector is not connector
+
+
+def test_config_is_left_as_it_was():
+    cfg = distiller_cfg()
+    kept = copy.deepcopy(cfg)
+
+    MODELS.build(cfg)
+
+    assert cfg == kept
+
+
+def test_bare_names_are_ours_in_every_scope():
+    from mmengine.registry import DefaultScope
+
+    for scope in ('mmdet', 'mmpretrain', None):
+        with DefaultScope.overwrite_default_scope(scope):
+            assert type(connector_of()) is ReviewConnector
+
+
+@pytest.mark.parametrize('kind', ['_scope_', 'prefix'])
+def test_names_of_other_scopes_can_be_given(kind):
+    name = 'mmpretrain.CrossEntropyLoss' if kind == 'prefix' else 'CrossEntropyLoss'
+    scope = {} if kind == 'prefix' else dict(_scope_='mmpretrain')
+
+    transfers = build_transfers(
+        dict(kd=dict(student='head', teacher='head', loss=dict(type=name, **scope)))
+    )
+
+    assert type(transfers.kd.loss).__module__.startswith('mmpretrain.')
+
+
+def test_connectors_start_the_same_whatever_the_seed():
+    weights = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        weights.append(build_distiller().transfers.review.state_dict())
+
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
+def test_connectors_are_initialised_once_by_their_own_method():
+    distiller = build_distiller(transfers=dict(review=review(connector=dict(type=Widen))))
+
+    distiller.init_weights()
+
+    assert distiller.transfers.review.connector.initialised == 1
+
+
+def test_probing_leaves_the_connectors_statistics():
+    connector = connector_of()
+
+    bns = [m for m in connector.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert bns
+    assert all(m.training for m in connector.modules())
+    assert all(bn.num_batches_tracked == 0 and not bn.running_mean.any() for bn in bns)
+
+
+def test_two_transfers_train_their_own_connectors():
+    shallow = review(student=STAGES[:2], teacher=STAGES[:2])
+    distiller = build_distiller(transfers=dict(deep=review(), shallow=shallow, kd=logits()))
+
+    losses = distiller.loss(*batch())
+    total(losses).backward()
+
+    assert list(losses) == ['loss_cls', 'loss_deep', 'loss_shallow', 'loss_kd']
+    assert len(distiller.transfers.shallow.connector.abfs) == 2
+    assert all(p.grad is not None for p in distiller.transfers.parameters())
+
+
+@pytest.mark.parametrize('name', ['review', 'kd_2', '_x', 'class', 'Neck'])
+def test_names_that_a_transfer_may_have(name):
+    distiller = build_distiller(transfers={name: logits()})
+
+    assert f'loss_{name}' in distiller.loss(*batch())
+
+
+@pytest.mark.parametrize(
+    'name', ['a.b', '', 'a b', '2nd', 5, None, 'cls', 'items', 'forward', 'training', 'pop']
+)
+def test_names_that_a_transfer_may_not_have(name):
+    with pytest.raises(ValueError, match=rf'^transfers\.{name}: '):
+        build_transfers({name: logits()})
+
+
+def test_epochs_may_be_a_fraction():
+    assert Transfer(**logits(warmup_epochs=5 / 3)).warmup_epochs == 5 / 3

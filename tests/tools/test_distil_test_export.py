@@ -1,0 +1,102 @@
+"""From a distiller's training to a student's accuracy, through the tools."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAINING = ROOT / 'configs' / 'reviewkd' / 'resnet20_resnet8_digits.py'
+FAST = [
+    'train_cfg.max_epochs=1',
+    'train_dataloader.dataset.num_train=10',
+    'train_dataloader.dataset.image_size=16',
+    'train_dataloader.dataset.pipeline.0.crop_size=16',
+    'val_dataloader.dataset.image_size=16',
+    'val_dataloader.dataset.indices=50',
+]
+TEST_DATA = ['test_dataloader.dataset.image_size=16', 'test_dataloader.dataset.indices=50']
+
+
+def run(tool: str, *args: str | Path) -> subprocess.CompletedProcess:
+    """Run a tool in a process of its own."""
+    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture(scope='module')
+def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a distiller for one epoch with a teacher that is not trained."""
+    folder = tmp_path_factory.mktemp('distil')
+    options = [*FAST, 'model.teacher_ckpt=random']
+    done = run('train.py', TRAINING, '--work-dir', folder, '--cfg-options', *options)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def accuracy(config: Path, checkpoint: Path, out: Path) -> float:
+    done = run(
+        'test.py',
+        config,
+        checkpoint,
+        '--work-dir',
+        out.parent / 'test',
+        '--out',
+        out,
+        '--cfg-options',
+        *TEST_DATA,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.read_text())['accuracy/top1']
+
+
+def test_the_training_leaves_a_student_and_no_teacher(work_dir):
+    checkpoint = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict']
+    exported = torch.load(work_dir / 'student_last.pth', weights_only=True)['state_dict']
+
+    assert {name.split('.')[0] for name in checkpoint} == {'student', 'transfers'}
+    assert not any(name.startswith(('student.', 'transfers.')) for name in exported)
+    assert (work_dir / 'student_best.pth').is_file()
+    assert Config.fromfile(work_dir / 'student_last.py').model.type == 'ImageClassifier'
+
+
+def test_checkpoint_and_exported_student_score_alike(work_dir, tmp_path):
+    exported = tmp_path / 'student.pth'
+    done = run('export_student.py', TRAINING, work_dir / 'epoch_1.pth', exported)
+    assert done.returncode == 0, done.stderr
+    logged = [
+        json.loads(line)
+        for line in next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    ]
+    trained = next(record['accuracy/top1'] for record in logged if 'accuracy/top1' in record)
+
+    assert accuracy(TRAINING, work_dir / 'epoch_1.pth', tmp_path / 'a.json') == trained
+    assert accuracy(exported.with_suffix('.py'), exported, tmp_path / 'b.json') == trained
+
+
+def test_a_checkpoint_of_another_network_is_refused(work_dir, tmp_path):
+    done = run(
+        'test.py',
+        ROOT / 'configs/baselines/resnet20_digits.py',
+        work_dir / 'student_last.pth',
+        '--work-dir',
+        tmp_path,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith('error: checkpoint=')
+    assert 'does not fit ImageClassifier' in done.stderr
+
+
+def test_an_export_of_a_missing_checkpoint_writes_nothing(tmp_path):
+    done = run('export_student.py', TRAINING, tmp_path / 'none.pth', tmp_path / 'out.pth')
+
+    assert done.returncode == 1
+    assert 'there is no such file' in done.stderr
+    assert not list(tmp_path.iterdir())
