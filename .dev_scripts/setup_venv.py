@@ -18,6 +18,7 @@ VENV_PYTHON = VENV / 'bin' / 'python'
 STAMP = VENV / 'set-up.json'
 # Relative, since pip splits the variables that carry it at spaces.
 PINNED = 'requirements/pinned.txt'
+LINES_OF_ERROR = 60
 # What decides the metadata and the links of the installed checkout.
 PACKAGE_FILES = (
     'setup.py',
@@ -82,7 +83,7 @@ def environment() -> dict[str, str]:
 
 
 def step(title: str, *command: str | Path) -> None:
-    """Run a command silently; say how long it took, or show what it printed and exit."""
+    """Run a command silently; say how long it took, or show how it failed and exit."""
     print(f'set-up: {title} ... ', end='', flush=True)
     start = time.monotonic()
     done = subprocess.run(
@@ -96,7 +97,7 @@ def step(title: str, *command: str | Path) -> None:
         errors='replace',
     )
     if done.returncode:
-        print(f'failed\n{done.stdout}', flush=True)
+        print('failed', *done.stdout.splitlines()[-LINES_OF_ERROR:], sep='\n', flush=True)
         sys.exit(f'set-up: {title} failed; the lines above say why. Run it again to try again.')
     print(f'{time.monotonic() - start:.0f} s', flush=True)
 
@@ -107,8 +108,8 @@ def pip_install(title: str, *arguments: str) -> None:
     Nothing is byte-compiled: the first import does that for the modules that are used, which
     are few of those that torch and its company bring.
     """
-    pip = (VENV_PYTHON, '-m', 'pip', 'install', '--quiet', '--no-compile')
-    step(title, *pip, *arguments)
+    options = ('--no-compile', '--progress-bar=off')
+    step(title, VENV_PYTHON, '-m', 'pip', 'install', *options, *arguments)
 
 
 def make_environment() -> None:

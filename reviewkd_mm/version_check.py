@@ -34,7 +34,9 @@ class Requirement(NamedTuple):
     optional: bool = False
 
 
-# The reason for each limit is in requirements/runtime.txt and requirements/mminstall.txt.
+# The reasons for the upper limits and for torch's are in requirements/runtime.txt and
+# requirements/mminstall.txt. The lower limits take in OpenMMLab's own packages: of MMEngine its
+# last release, the oldest that was tried; of the others their first major version on MMEngine.
 REQUIREMENTS = (
     Requirement('torch', ('torch',), '2.4', None, 'torch==2.14.1 torchvision==0.29.1'),
     Requirement(

@@ -6,12 +6,10 @@ Only the student is built: no teacher, and nothing of it is downloaded.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 import mmengine
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 # A checkout runs its own package, installed or not.
@@ -29,24 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='a checkpoint of that training, or an exported student')
     parser.add_argument('--work-dir', help='folder of the log (default: work_dirs/CONFIG)')
     parser.add_argument('--out', metavar='FILE', help='write the metrics to a .json or .yml file')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='change keys of the config, such as test_dataloader.batch_size=64',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how the processes of a distributed test were started',
-    )
-    # torch.distributed.launch passes it, in either spelling; torchrun sets the variable.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return cli.parse_runner_args(parser)
 
 
 def build_runner(args: argparse.Namespace) -> Runner:

@@ -1,5 +1,6 @@
 """What the command-line tools share."""
 
+from reviewkd_mm.cli.arguments import parse_runner_args
 from reviewkd_mm.cli.config import load_config
 from reviewkd_mm.cli.errors import readable_errors
 from reviewkd_mm.cli.training_options import (
@@ -19,6 +20,7 @@ __all__ = [
     'enable_amp',
     'enable_auto_scale_lr',
     'load_config',
+    'parse_runner_args',
     'readable_errors',
     'set_dataloaders',
     'set_launcher',

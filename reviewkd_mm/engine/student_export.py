@@ -11,12 +11,15 @@ from mmengine.config import Config
 from torch import nn
 
 from reviewkd_mm.models.distillers.checkpoint import load_weights, model_weights, read_checkpoint
-from reviewkd_mm.models.distillers.model_source import is_distiller, read_source, student_source
+from reviewkd_mm.models.distillers.model_source import is_distiller, student_source
 from reviewkd_mm.models.utils import forked_rng
-from reviewkd_mm.registry import SCOPE
+from reviewkd_mm.registry import MODELS, SCOPE
 
 # The registry scope of MMPretrain's models, which need none of MMCV's compiled ops.
 NO_OPS_SCOPE = 'mmpretrain'
+OPS = f'{SCOPE}.mmcv_ops'
+# Of a checkpoint's meta what describes the weights; the training config names the teacher.
+KEPT_META = ('dataset_meta', 'epoch', 'iter', 'mmengine_version', 'time')
 
 
 def student_config(cfg: Config) -> Config:
@@ -38,29 +41,34 @@ def student_config(cfg: Config) -> Config:
     stock['model'] = source.cfg
     for key in ('student', 'teacher', 'work_dir', 'load_from', 'resume', 'warmup_epochs'):
         stock.pop(key, None)
-    if source.scope is not None:
-        stock.setdefault('default_scope', source.scope)
-        if source.scope != stock['default_scope']:
-            stock['model'].setdefault('_scope_', source.scope)
-    stock['custom_hooks'] = [
-        hook
-        for hook in stock.get('custom_hooks', [])
-        if not str(hook['type']).startswith(f'{SCOPE}.')
-    ]
+    scope = source.build_scope
+    if scope is not None:
+        stock['default_scope'] = stock.get('default_scope') or scope
+        if scope != stock['default_scope']:
+            stock['model'].setdefault('_scope_', scope)
+    if 'custom_hooks' in stock:
+        stock['custom_hooks'] = [hook for hook in stock['custom_hooks'] if not _is_ours(hook)]
     wrapper = stock.get('optim_wrapper')
     if wrapper and wrapper.get('type') == f'{SCOPE}.AmpOptimWrapper':
         wrapper['type'] = 'AmpOptimWrapper'
-    if stock.get('default_scope') != NO_OPS_SCOPE:
+    if {scope, stock.get('default_scope')} != {NO_OPS_SCOPE}:
         stock['custom_imports'] = _with_ops(stock.get('custom_imports'))
     return Config(stock)
 
 
+def _is_ours(hook: Mapping) -> bool:
+    return str(hook['type']).startswith(f'{SCOPE}.')
+
+
 def _with_ops(custom_imports: dict | None) -> dict:
     """Add our stand-in for MMCV's compiled ops to the modules that a config imports."""
-    imports = list((custom_imports or {}).get('imports', []))
-    if f'{SCOPE}.mmcv_ops' not in imports:
-        imports.insert(0, f'{SCOPE}.mmcv_ops')
-    return dict(imports=imports, allow_failed_imports=False)
+    custom_imports = dict(custom_imports or {})
+    imports = custom_imports.get('imports') or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    if OPS not in imports:
+        imports.insert(0, OPS)
+    custom_imports.setdefault('allow_failed_imports', False)
+    return dict(custom_imports, imports=imports)
 
 
 def export_student(cfg: Config, checkpoint: str | Path, out: str | Path) -> tuple[Path, Path]:
@@ -94,10 +102,6 @@ def export_student(cfg: Config, checkpoint: str | Path, out: str | Path) -> tupl
     return out, config_file
 
 
-# Of a checkpoint's meta what describes the weights; the training config names the teacher.
-KEPT_META = ('dataset_meta', 'epoch', 'iter', 'mmengine_version', 'time')
-
-
 def build_student(stock: Config, checkpoint: str | None = None) -> nn.Module:
     """Build the model of a config and load a checkpoint strictly.
 
@@ -112,14 +116,15 @@ def build_student(stock: Config, checkpoint: str | None = None) -> nn.Module:
         nn.Module: The model.
 
     Raises:
+        ValueError: If the config is a distiller's.
         RuntimeError: If the checkpoint does not fit.
     """
     if is_distiller(stock.model):
         raise ValueError('expected the config of an ordinary model, got a distiller')
-    source = read_source('student', stock.model)
-    source.scope = stock.get('default_scope')
-    with forked_rng(0):
-        model = source.build()
+    # As MMEngine's Runner would, so that what is exported is known to work there.
+    scope = MODELS.root.switch_scope_and_registry(stock.get('default_scope'))
+    with forked_rng(0), scope as registry:
+        model = registry.build(copy.deepcopy(stock.model))
     if checkpoint is not None:
         load_weights(model, checkpoint, 'checkpoint')
     return model

@@ -55,5 +55,10 @@ class ExportStudentHook(Hook):
     def _export(self, runner: Runner, checkpoint: str, name: str) -> None:
         if not is_distiller(runner.cfg.get('model') or {}):
             return
-        out, config = export_student(runner.cfg, checkpoint, Path(runner.work_dir) / name)
+        try:
+            out, config = export_student(runner.cfg, checkpoint, Path(runner.work_dir) / name)
+        except FileNotFoundError as error:
+            # The best of a training that was resumed may have been deleted or moved since.
+            runner.logger.warning(f'{name} was not exported: {error}')
+            return
         runner.logger.info(f'Exported the student to {out}, its config to {config}')

@@ -10,6 +10,8 @@ from typing import Any
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from reviewkd_mm.models.utils import did_you_mean
+
 STUDENT = 'student.'
 
 
@@ -72,15 +74,19 @@ def read_checkpoint(checkpoint: str, key: str) -> Mapping[str, Any]:
 def check_checkpoint_exists(checkpoint: str, key: str) -> None:
     """Check that a checkpoint which is no URL is a file.
 
+    Args:
+        checkpoint (str): Path or URL.
+        key (str): The config key that names it, for the error message.
+
     Raises:
-        FileNotFoundError: If it is not.
+        FileNotFoundError: If it is not, with the nearest names in its folder.
     """
-    if '://' in checkpoint or Path(checkpoint).expanduser().is_file():
+    path = Path(checkpoint).expanduser()
+    if '://' in checkpoint or path.is_file():
         return
+    beside = sorted(file.name for file in path.parent.glob('*.pth'))
     raise FileNotFoundError(
-        f"{key}='{checkpoint}': there is no such file. Train it with its config in "
-        'configs/baselines, convert a published one with tools/model_converters, or give the '
-        'path of another checkpoint'
+        f"{key}='{checkpoint}': there is no such file; {did_you_mean(path.name, beside)}"
     )
 
 

@@ -43,9 +43,9 @@ class Distiller(BaseModel):
             file) or a built model.
         teacher (dict | str | nn.Module): Likewise.
         transfers (dict): Arguments of :class:`Transfer` by name.
-        teacher_ckpt (str, optional): Path or URL of the teacher's weights, or ``'random'``.
-            Defaults to None, which means those that the metafile of a ``'pkg::path'`` names,
-            or the built model's own.
+        teacher_ckpt (str | Path, optional): Path or URL of the teacher's weights, or
+            ``'random'``. Defaults to None, which means those that the metafile of a
+            ``'pkg::path'`` names, or the built model's own.
         data_preprocessor (dict, optional): Given to a student config that lacks one. Defaults
             to None.
         task_loss_weight (float): Factor of the student's own losses. Defaults to 1.0.
@@ -73,7 +73,7 @@ class Distiller(BaseModel):
         student: Mapping | str | Path | nn.Module,
         teacher: Mapping | str | Path | nn.Module,
         transfers: Mapping[str, Mapping],
-        teacher_ckpt: str | None = None,
+        teacher_ckpt: str | Path | None = None,
         data_preprocessor: Mapping | nn.Module | None = None,
         task_loss_weight: float = 1.0,
         teacher_train_bn: bool = False,

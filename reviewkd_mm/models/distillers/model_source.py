@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import _get_cfg_metainfo
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -34,15 +34,20 @@ class ModelSource:
     scope: str | None = None
     checkpoint: str | None = None
 
+    @property
+    def build_scope(self) -> str | None:
+        """Where the whole model is built: its config says, else its type's name, else its file."""
+        return self.cfg.get('_scope_') or _prefix(self.cfg.get('type')) or self.scope
+
     def build(self) -> nn.Module:
         """Build the model, wholly in its scope.
 
         Returns:
             nn.Module: The model.
         """
-        cfg = copy.deepcopy(self.cfg)
-        scope = cfg.pop('_scope_', None) or _prefix(cfg.get('type')) or self.scope
-        with MODELS.root.switch_scope_and_registry(scope) as registry:
+        # Detectors read their settings as attributes, which a plain dict has not.
+        cfg = ConfigDict(copy.deepcopy(self.cfg))
+        with MODELS.root.switch_scope_and_registry(self.build_scope) as registry:
             return registry.build(cfg)
 
 

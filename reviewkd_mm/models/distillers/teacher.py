@@ -108,7 +108,7 @@ class FrozenTeacher:
 
 def build_teacher(
     teacher: Mapping | str | Path | nn.Module,
-    checkpoint: str | None,
+    checkpoint: str | Path | None,
     student_preprocessor: BaseDataPreprocessor,
     train_bn: bool = False,
     allow_mismatch: Sequence[str] = (),
@@ -117,8 +117,8 @@ def build_teacher(
 
     Args:
         teacher (dict | str | Path | nn.Module): A model config, a config path or a model.
-        checkpoint (str, optional): Path or URL of its weights; ``'random'`` for random ones;
-            None for those of the config path's metafile, or the model's own.
+        checkpoint (str | Path, optional): Path or URL of its weights; ``'random'`` for random
+            ones; None for those of the config path's metafile, or the model's own.
         student_preprocessor (BaseDataPreprocessor): The student's. A teacher without a
             data_preprocessor is taken to be normalised likewise.
         train_bn (bool): See :class:`FrozenTeacher`. Defaults to False.
@@ -133,6 +133,7 @@ def build_teacher(
         FileNotFoundError: If the checkpoint does not exist.
         RuntimeError: If the checkpoint does not fit.
     """
+    checkpoint = str(checkpoint) if isinstance(checkpoint, Path) else checkpoint
     pixels = PixelFormat.of(student_preprocessor)
     if isinstance(teacher, nn.Module):
         model = teacher
@@ -161,8 +162,15 @@ def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:
             f"teacher='{name}' has no known checkpoint: set teacher_ckpt to the path or URL of "
             f"its weights, or to '{RANDOM}' for an untrained teacher"
         )
-    if checkpoint != RANDOM:
+    if checkpoint == RANDOM:
+        return
+    try:
         check_checkpoint_exists(checkpoint, 'teacher_ckpt')
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'{error}. Train the teacher with its config in configs/baselines, convert a '
+            'published checkpoint with tools/model_converters, or give the path of another one'
+        ) from error
 
 
 @torch.no_grad()

@@ -71,7 +71,7 @@ def _missing(parent: nn.Module, prefix: str, name: str, path: str) -> str:
         hint = f'it has {len(parent)} children: 0 to {len(parent) - 1}, or -1 for the last'
     elif children:
         paths = [f'{prefix}.{child}'.lstrip('.') for child in children]
-        hint = did_you_mean(f'{prefix}.{name}'.lstrip('.'), paths, limit=len(paths))
+        hint = did_you_mean(f'{prefix}.{name}'.lstrip('.'), paths)
     else:
         hint = 'it has no children'
     return f"there is no module '{path}': {where} has no child '{name}'; {hint}"

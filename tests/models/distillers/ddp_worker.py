@@ -1,4 +1,4 @@
-"""One of two processes that train a distiller in parallel; started by test_distiller_parallel."""
+"""Two processes that train a distiller in parallel; started by test_distiller_parallel."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
 from tests.models.distillers.helpers import batch, build_distiller, logits, review
 
 
-def main(folder: Path, rank: int) -> None:
+def run(rank: int, folder: Path) -> None:
     """Train one step on a batch of this rank's own and save what there is to compare."""
     torch.set_num_threads(1)
     dist.init_process_group('gloo', f'file://{folder}/store', rank=rank, world_size=2)
@@ -41,4 +42,5 @@ def main(folder: Path, rank: int) -> None:
 
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    # Forked, so that the packages are imported once.
+    mp.start_processes(run, (Path(sys.argv[1]),), nprocs=2, start_method='fork')

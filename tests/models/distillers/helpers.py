@@ -90,7 +90,8 @@ def build_distiller(**kwargs: Any) -> Distiller:
 def build(cfg: dict, seed: int = 0) -> nn.Module:
     """Build and initialise a model from a seed."""
     torch.manual_seed(seed)
-    model = MODELS.build(copy.deepcopy(cfg))
+    with DefaultScope.overwrite_default_scope(cfg['type'].partition('.')[0]):
+        model = MODELS.build(copy.deepcopy(cfg))
     model.init_weights()
     return model
 
@@ -189,8 +190,10 @@ NO_VALIDATION = dict(val_dataloader=None, val_evaluator=None, val_cfg=None)
 
 @contextmanager
 def mmengine_state() -> Iterator[None]:
-    """Forget the default scopes and message hubs that runners leave behind."""
+    """Hide the default scopes and message hubs that earlier runners left, and forget new ones."""
     kept = [(kind, dict(kind._instance_dict)) for kind in (DefaultScope, MessageHub)]
+    for kind, _ in kept:
+        kind._instance_dict.clear()
     try:
         yield
     finally:

@@ -115,10 +115,12 @@ def test_patterns_do_not_keep_what_fits_from_loading(tmp_path, weights):
     assert_same_state(dict(model.state_dict()), weights)
 
 
-def test_a_missing_file_says_what_to_do(tmp_path):
+def test_a_missing_file_names_the_nearest(tmp_path):
     path = str(tmp_path / 'nowhere.pth')
 
-    with pytest.raises(FileNotFoundError, match=rf"teacher_ckpt='{path}': there is no such file"):
+    torch.save({}, tmp_path / 'somewhere.pth')
+    message = rf"teacher_ckpt='{path}': there is no such file; did you mean 'somewhere\.pth'"
+    with pytest.raises(FileNotFoundError, match=message):
         check_checkpoint_exists(path, KEY)
     with pytest.raises(FileNotFoundError, match='teacher_ckpt'):
         check_checkpoint_exists(str(tmp_path), KEY)
@@ -151,7 +153,6 @@ def test_a_long_list_is_cut_and_counted():
 
     message = describe_mismatch(names, [])
 
-    assert message == (
-        '9 missing (layer0.weight, layer1.weight, layer2.weight, layer3.weight, …)'
-    )
+    expected = 'layer0.weight, layer1.weight, layer2.weight, layer3.weight, …'
+    assert message == f'9 missing ({expected})'
     assert describe_mismatch([], []) == ''

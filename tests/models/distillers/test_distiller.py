@@ -68,7 +68,9 @@ def test_losses_are_the_students_and_one_more_for_each_transfer():
 
 def test_loss_weights_are_in_the_losses():
     once = build_distiller()
-    thrice = build_distiller(transfers=dict(review=review(loss=dict(type='HCLLoss', loss_weight=3))))
+    thrice = build_distiller(
+        transfers=dict(review=review(loss=dict(type='HCLLoss', loss_weight=3)))
+    )
     thrice.load_state_dict(once.state_dict())
 
     losses = once.loss(*batch()), thrice.loss(*batch())

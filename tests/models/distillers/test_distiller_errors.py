@@ -10,8 +10,6 @@ from torch import nn
 
 from tests.models.distillers.helpers import STAGES, build_distiller, logits, review
 
-WIDE = [8, 16, 32, 32]
-
 
 def with_review(**kwargs) -> dict:
     return dict(transfers=dict(review=review(**kwargs)))
@@ -70,7 +68,11 @@ CASES = {
     ),
     'number of stages': (
         with_review(student=STAGES[:3]),
-        ['transfers.review.connector', 'in_channels=[4, 8, 16] (3)', 'out_channels=[8, 16, 32, 32] (4)'],
+        [
+            'transfers.review.connector',
+            'in_channels=[4, 8, 16] (3)',
+            'out_channels=[8, 16, 32, 32] (4)',
+        ],
     ),
     'number of features without a connector': (
         with_review(student=STAGES[:2], teacher=STAGES[:3], connector=None),

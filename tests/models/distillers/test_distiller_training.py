@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import ExponentialMovingAverage
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, DefaultScope
 from mmengine.runner import Runner
 
 from reviewkd_mm.registry import MODELS
@@ -116,10 +116,13 @@ def test_connectors_are_drawn_apart_from_the_student():
 
 
 def test_building_and_initialising_draw_what_the_student_alone_draws():
+    drawn = dict(type='ReviewConnector', init_cfg=dict(type='Normal', layer='Conv2d', std=0.1))
+    transfers = dict(review=review(connector=drawn))
     after = []
-    for cfg in (classifier(), distiller_cfg()):
+    for cfg in (classifier(), distiller_cfg(transfers=transfers)):
         torch.manual_seed(3)
-        MODELS.build(cfg).init_weights()
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            MODELS.build(cfg).init_weights()
         after.append(torch.rand(4))
 
     assert torch.equal(*after)

@@ -17,6 +17,7 @@ from reviewkd_mm.models.distillers.model_source import (
     read_source,
     student_source,
 )
+from reviewkd_mm.registry import MODELS
 from tests.models.distillers.helpers import (
     PIXELS,
     build_distiller,
@@ -163,11 +164,10 @@ def test_a_module_path_as_type_is_no_scope():
     assert type(read_source('student', cfg).build()) is nn.Linear
 
 
-def test_building_draws_as_building_alone_does():
-    from reviewkd_mm.registry import MODELS
-
+def test_building_draws_what_building_alone_draws():
     torch.manual_seed(4)
-    expected = MODELS.build(classifier()).backbone.conv1.weight
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        expected = MODELS.build(classifier()).backbone.conv1.weight
     torch.manual_seed(4)
     actual = read_source('student', classifier()).build().backbone.conv1.weight
 

@@ -132,7 +132,10 @@ def test_a_model_that_takes_no_dummy_image_is_named():
 
 
 def test_an_unreachable_tap_names_the_children():
-    recorders = {'transfers.a.student': Recorder('conv'), 'transfers.b.student': Recorder('unused')}
+    recorders = {
+        'transfers.a.student': Recorder('conv'),
+        'transfers.b.student': Recorder('unused'),
+    }
 
     with pytest.raises(RuntimeError) as caught:
         probe(Picky(64), recorders)

@@ -183,7 +183,8 @@ def test_weights_loaded_into_the_teacher_later_count():
     distiller.eval(), expected.eval()
     expected.load_state_dict(distiller.state_dict())
     assert torch.equal(
-        distiller.loss(inputs, samples)['loss_review'], expected.loss(inputs, samples)['loss_review']
+        distiller.loss(inputs, samples)['loss_review'],
+        expected.loss(inputs, samples)['loss_review'],
     )
 
 
@@ -221,7 +222,7 @@ def test_given_checkpoint_skips_pretrained_init_cfg(tmp_path):
     torch.save(dict(state_dict=weights.state_dict()), tmp_path / 'teacher.pth')
     cfg = teacher_classifier(init_cfg=dict(type='Pretrained', checkpoint='/nowhere/image.pth'))
 
-    distiller = build_distiller(teacher=cfg, teacher_ckpt=str(tmp_path / 'teacher.pth'))
+    distiller = build_distiller(teacher=cfg, teacher_ckpt=tmp_path / 'teacher.pth')
     distiller.init_weights()
 
     assert_same_state(state_of(distiller.teacher), state_of(weights))

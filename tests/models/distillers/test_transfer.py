@@ -71,7 +71,10 @@ def connector_of(**kwargs) -> nn.Module:
 
 
 def test_channels_are_inferred_from_shallow_to_deep():
-    assert connector_of(connector=dict(type=Widen)).channels == (STUDENT_CHANNELS, TEACHER_CHANNELS)
+    assert connector_of(connector=dict(type=Widen)).channels == (
+        STUDENT_CHANNELS,
+        TEACHER_CHANNELS,
+    )
 
 
 @pytest.mark.parametrize('kind', [list, tuple])
