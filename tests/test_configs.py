@@ -45,12 +45,6 @@ TAPS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def default_scope(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test the default scope of a Runner, and take it back."""
-    monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
-
-
 def read(file: Path) -> Config:
     cfg = Config.fromfile(file)
     DefaultScope.get_instance(f'test of {file.stem}', scope_name=cfg.default_scope)

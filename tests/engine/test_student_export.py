@@ -22,19 +22,12 @@ from tests.models.distillers.helpers import (
     build_distiller,
     classifier,
     distiller_cfg,
-    mmengine_state,
     review,
     runner_cfg,
     state_of,
 )
 
 NOWHERE = dict(teacher='/nowhere/teacher.py', teacher_ckpt='/nowhere/teacher.pth')
-
-
-@pytest.fixture(autouse=True)
-def _clean_mmengine():
-    with mmengine_state():
-        yield
 
 
 def training(tmp_path: Path, **kwargs) -> Config:

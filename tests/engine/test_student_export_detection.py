@@ -18,7 +18,6 @@ from tests.models.distillers.helpers import (
     build_distiller,
     classifier,
     distiller_cfg,
-    mmengine_state,
     review,
     runner_cfg,
 )
@@ -42,12 +41,6 @@ for name in names:
     with torch.no_grad():
         torch.save(model.eval()(inputs, mode='tensor'), f'{folder}/{name}_outputs.pth')
 """
-
-
-@pytest.fixture(autouse=True)
-def _clean_mmengine():
-    with mmengine_state():
-        yield
 
 
 def test_a_detector_in_a_training_of_classifiers_needs_the_ops_too(tmp_path):

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from tests.models.distillers.helpers import NO_VALIDATION, classifier, mmengine_state, train
+from tests.models.distillers.helpers import NO_VALIDATION, classifier, train
 
 EPOCH_INFO = dict(type='reviewkd_mm.EpochInfoHook')
-
-
-@pytest.fixture(autouse=True)
-def _clean_mmengine():
-    with mmengine_state():
-        yield
 
 
 @HOOKS.register_module(force=True)

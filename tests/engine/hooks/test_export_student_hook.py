@@ -16,7 +16,6 @@ from tests.models.distillers.helpers import (
     assert_same_state,
     classifier,
     distiller_cfg,
-    mmengine_state,
     runner_cfg,
     state_of,
     train,
@@ -24,12 +23,6 @@ from tests.models.distillers.helpers import (
 
 EXPORT = dict(custom_hooks=[dict(type='reviewkd_mm.ExportStudentHook')])
 EXPORTED = {'student_best.pth', 'student_best.py', 'student_last.pth', 'student_last.py'}
-
-
-@pytest.fixture(autouse=True)
-def _clean_mmengine():
-    with mmengine_state():
-        yield
 
 
 @METRICS.register_module(force=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
@@ -186,17 +183,3 @@ def train(model: dict, work_dir: Path, **kwargs: Any) -> Runner:
 
 
 NO_VALIDATION = dict(val_dataloader=None, val_evaluator=None, val_cfg=None)
-
-
-@contextmanager
-def mmengine_state() -> Iterator[None]:
-    """Hide the default scopes and message hubs that earlier runners left, and forget new ones."""
-    kept = [(kind, dict(kind._instance_dict)) for kind in (DefaultScope, MessageHub)]
-    for kind, _ in kept:
-        kind._instance_dict.clear()
-    try:
-        yield
-    finally:
-        for kind, instances in kept:
-            kind._instance_dict.clear()
-            kind._instance_dict.update(instances)

@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from tests.models.distillers.helpers import assert_same_state
+from tests.models.distillers.helpers import (
+    assert_same_state,
+    batch,
+    build_distiller,
+    review,
+    total,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT = 180  # seconds; an idle machine needs 10
@@ -40,3 +47,19 @@ def test_teacher_is_not_synchronised_and_yet_the_same(ranks):
         'data_preprocessor',
     }
     assert_same_state(ranks[0]['teacher'], ranks[1]['teacher'])
+
+
+def test_synchronised_batchnorm_is_for_the_student_and_the_connectors():
+    taps = dict(student='backbone.bn1', teacher='backbone.bn1')
+    distiller = build_distiller(transfers=dict(review=review(**taps)))
+    distiller.loss(*batch())
+    before = distiller.transfers.review.student_recorder.taps[0]._module
+
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(distiller)
+    total(converted.loss(*batch())).backward()
+
+    assert type(converted.student.backbone.bn1) is nn.SyncBatchNorm
+    assert converted.student.backbone.bn1 is not before
+    assert type(converted.transfers.review.connector.abfs[0].conv1.bn) is nn.SyncBatchNorm
+    assert type(converted.teacher.backbone.bn1) is nn.BatchNorm2d
+    assert all(p.grad is not None for p in converted.parameters())

@@ -72,8 +72,9 @@ def test_no_gradient_reaches_the_teacher():
     assert all(p.grad is None for p in parameters)
 
 
-def test_teacher_features_carry_no_graph():
+def test_teacher_features_carry_no_graph_even_if_a_user_unfreezes_it():
     distiller = build_distiller()
+    distiller.teacher.requires_grad_(True)
     seen = []
     distiller.teacher.backbone.layer1.register_forward_hook(lambda *args: seen.append(args[2]))
 

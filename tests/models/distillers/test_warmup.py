@@ -119,3 +119,9 @@ def test_iteration_based_training_without_a_warmup_needs_no_hook(tmp_path):
 def test_a_training_of_one_epoch_cannot_warm_up(tmp_path):
     with pytest.raises(RuntimeError, match=r'warmup_epochs=1.*one epoch'):
         factors(tmp_path, 1, train_cfg=dict(by_epoch=True, max_epochs=1))
+
+
+def test_one_epoch_of_a_longer_schedule_stays_at_its_start(tmp_path):
+    cfg = dict(by_epoch=True, max_epochs=1)
+
+    assert factors(tmp_path, 20, [EPOCH_INFO], train_cfg=cfg) == [0, 0]

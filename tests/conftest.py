@@ -1,0 +1,21 @@
+"""Keep what runners leave behind in MMEngine's globals out of the next test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from mmengine.logging import MessageHub
+from mmengine.registry import DefaultScope
+
+
+@pytest.fixture(autouse=True)
+def _clean_mmengine() -> Iterator[None]:
+    """Hide the default scopes and message hubs that earlier runners left, and forget new ones."""
+    kept = [(kind, dict(kind._instance_dict)) for kind in (DefaultScope, MessageHub)]
+    for kind, _ in kept:
+        kind._instance_dict.clear()
+    yield
+    for kind, instances in kept:
+        kind._instance_dict.clear()
+        kind._instance_dict.update(instances)
