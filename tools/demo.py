@@ -73,7 +73,8 @@ class Run:
         if done.returncode:
             sys.exit(f'{" ".join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}')
         seconds = time.perf_counter() - start
-        print(f'  {self.name}, seed {self.seed}: {self.curve()[-1]:.1f} % ({seconds:.0f} s)')
+        accuracy = f'{self.curve()[-1]:.1f} %'
+        print(f'  {self.name}, seed {self.seed}: {accuracy} ({seconds:.0f} s)', flush=True)
 
     def curve(self) -> list[float]:
         """Return the test accuracy after each epoch, in percent, from the training's own log."""
@@ -100,15 +101,15 @@ def train_all(seeds: int, out: Path) -> dict[str, list[Run]]:
     teacher = Run('ResNet-20, the teacher', TEACHER, 0, out / 'teacher')
     alone = [Run('ResNet-8 alone', STUDENT, seed, out / f'alone_{seed}') for seed in range(seeds)]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for finished in [pool.submit(run.train) for run in (teacher, *alone)]:
-            finished.result()
+        taught, *futures = [pool.submit(run.train) for run in (teacher, *alone)]
+        taught.result()
         checkpoint = teacher.work_dir / (teacher.work_dir / 'last_checkpoint').read_text()
         review = [
             Run('ResNet-8 by ReviewKD', REVIEWKD, seed, out / f'review_{seed}', checkpoint)
             for seed in range(seeds)
         ]
-        for finished in [pool.submit(run.train) for run in review]:
-            finished.result()
+        for future in [*futures, *(pool.submit(run.train) for run in review)]:
+            future.result()
     return {runs[0].name: runs for runs in ([teacher], alone, review)}
 
 

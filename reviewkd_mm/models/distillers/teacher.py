@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor, BaseModel, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -193,7 +194,19 @@ def _randomize(model: nn.Module) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.training, norm.momentum = True, 1.0
-    images = dummy_images(model, batch_size=4)
+    images = _image_like_noise(model)
     model.extract_feat(images) if hasattr(model, 'extract_feat') else model(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.training, norm.momentum = False, momentum
+
+
+def _image_like_noise(model: nn.Module, batch_size: int = 8, size: int = 128) -> Tensor:
+    """Add up noise of all sizes, from single pixels to whole images.
+
+    After the statistics of white noise, whose patches all look alike deep in a network, real
+    images make features a thousand times as large.
+    """
+    sides = [2**power for power in range(size.bit_length())]
+    noises = [dummy_images(model, batch_size, side) for side in sides]
+    images = sum(F.interpolate(noise, size=(size, size)) for noise in noises)
+    return images / len(sides) ** 0.5

@@ -14,7 +14,9 @@ from tests.models.distillers.helpers import (
     batch,
     build,
     build_distiller,
+    classifier,
     distiller_cfg,
+    logits,
     review,
     state_of,
     teacher_classifier,
@@ -216,6 +218,18 @@ def test_random_teacher_has_statistics_of_its_features():
 
     assert not torch.equal(teacher.backbone.bn1.running_mean, default)
     assert {m.momentum for m in teacher.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
+
+
+def test_features_of_a_deep_random_teacher_stay_moderate():
+    cfg = classifier((16, 16, 32, 64))
+    cfg['backbone']['depth'] = 56
+    teacher = build_distiller(teacher=cfg, transfers=dict(kd=logits())).teacher
+    row = torch.linspace(-2, 2, 64)
+    images = torch.stack([row[:, None] * row, row.expand(64, 64)])[:, None].repeat(1, 3, 1, 1)
+
+    (features,) = teacher.backbone(images)
+
+    assert 0.1 < features.std() < 10
 
 
 def test_given_checkpoint_skips_pretrained_init_cfg(tmp_path):

@@ -41,7 +41,7 @@ class RecordFactors(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         transfer = runner.model.transfers['review']
-        self.seen.append((warmup_factor(transfer.warmup_epochs), float(outputs['loss_review'])))
+        self.seen.append((warmup_factor(transfer.warmup_epochs), outputs['loss_review'].item()))
 
 
 def factors(work_dir, warmup_epochs: float, hooks=(), **kwargs) -> list[float]:
