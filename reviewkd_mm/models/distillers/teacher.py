@@ -203,8 +203,8 @@ def _randomize(model: nn.Module) -> None:
 def _image_like_noise(model: nn.Module, batch_size: int = 8, size: int = 128) -> Tensor:
     """Add up noise of all sizes, from single pixels to whole images.
 
-    After the statistics of white noise, whose patches all look alike deep in a network, real
-    images make features a thousand times as large.
+    Patches of white noise all look alike deep in a network. With the statistics of that, the
+    features of an image explode.
     """
     sides = [2**power for power in range(size.bit_length())]
     noises = [dummy_images(model, batch_size, side) for side in sides]
