@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
-from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +27,7 @@ matplotlib.use('Agg')  # There may be no screen.
 
 import matplotlib.pyplot as plt
 
+from reviewkd_mm.config import read_config
 from reviewkd_mm.engine.student_export import build_student, student_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,7 +84,7 @@ class Run:
 
     def parameters(self) -> int:
         """Return the number of parameters of the model that is left to use."""
-        cfg = student_config(Config.fromfile(ROOT / 'configs' / self.config))
+        cfg = student_config(read_config(ROOT / 'configs' / self.config))
         return sum(p.numel() for p in build_student(cfg).parameters())
 
 

@@ -14,13 +14,16 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from reviewkd_mm.config import SETTING, resolve_coco_data
+
 PACKAGE = Path(__file__).resolve().parents[1]
 # A checkout has its configs beside the package, an install below it.
 CONFIG_FOLDERS = (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs')
 
-# The top-level keys that have an effect: the Runner's arguments and what it reads by itself.
+# The top-level keys that have an effect: the Runner's arguments, what it reads by itself, ours.
 RUNNER_KEYS = {
     *inspect.signature(Runner.__init__).parameters,
+    SETTING,
     'activation_checkpointing',
     'compile',
     'custom_imports',
@@ -52,14 +55,12 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
     if not Path(path).is_file():
         raise FileNotFoundError(f'config={path!r}: {_describe_missing(Path(path))}')
     cfg = Config.fromfile(path)
-    if not options:
-        return cfg
-    for key in options:
+    for key in options or ():
         doubt = _find_doubt(cfg, key)
         if doubt and os.environ.get('RANK', '0') == '0':
             print(f'warning: --cfg-options {key}: {doubt}', file=sys.stderr)
-    cfg.merge_from_dict(options)
-    return cfg
+    cfg.merge_from_dict(options or {})
+    return resolve_coco_data(cfg)
 
 
 def _describe_missing(path: Path) -> str:

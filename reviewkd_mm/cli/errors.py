@@ -42,7 +42,7 @@ def _find_refusal(error: BaseException | None) -> BaseException | None:
 
 
 def _find_origin(error: BaseException) -> BaseException:
-    """Return the error that ``reviewkd_mm.models.utils.config_key`` put a key before."""
+    """Return the error that ``reviewkd_mm.utils.config_key`` put a key before."""
     while getattr(error, 'config_key', False) and error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
 
-from reviewkd_mm.models.distillers.model_source import is_distiller
+from reviewkd_mm.config import is_distiller
 
 AMP_WRAPPER = 'reviewkd_mm.AmpOptimWrapper'
 PROGRESS_BAR = 'reviewkd_mm.ProgressBarHook'

@@ -10,10 +10,11 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from reviewkd_mm.config import is_distiller
 from reviewkd_mm.models.distillers.checkpoint import load_weights, model_weights, read_checkpoint
-from reviewkd_mm.models.distillers.model_source import is_distiller, student_source
-from reviewkd_mm.models.utils import forked_rng
+from reviewkd_mm.models.distillers.model_source import student_source
 from reviewkd_mm.registry import MODELS, SCOPE
+from reviewkd_mm.utils import forked_rng
 
 # The registry scope of MMPretrain's models, which need none of MMCV's compiled ops.
 NO_OPS_SCOPE = 'mmpretrain'

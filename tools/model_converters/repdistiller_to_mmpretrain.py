@@ -27,8 +27,8 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 import reviewkd_mm
-from reviewkd_mm.models.utils import did_you_mean
 from reviewkd_mm.registry import MODELS
+from reviewkd_mm.utils import did_you_mean
 
 RESNET = {'type': 'reviewkd_mm.CIFARResNet'}
 WRN = {'type': 'reviewkd_mm.CIFARWideResNet'}

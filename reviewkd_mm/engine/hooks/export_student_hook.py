@@ -8,8 +8,8 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from reviewkd_mm.config import is_distiller
 from reviewkd_mm.engine.student_export import export_student
-from reviewkd_mm.models.distillers.model_source import is_distiller
 from reviewkd_mm.registry import HOOKS
 
 

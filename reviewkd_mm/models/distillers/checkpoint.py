@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from reviewkd_mm.models.utils import did_you_mean
+from reviewkd_mm.utils import did_you_mean
 
 STUDENT = 'student.'
 

@@ -23,8 +23,8 @@ from reviewkd_mm.models.distillers.probe import probe
 from reviewkd_mm.models.distillers.teacher import build_teacher
 from reviewkd_mm.models.distillers.transfer import build_transfers
 from reviewkd_mm.models.losses.checks import check_loss_weight
-from reviewkd_mm.models.utils import config_key, forked_rng
 from reviewkd_mm.registry import MODELS
+from reviewkd_mm.utils import config_key, forked_rng
 
 # Whatever is drawn beside the student is drawn from this seed, the same on every rank.
 SEED = 0

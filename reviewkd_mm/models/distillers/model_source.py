@@ -14,8 +14,9 @@ from mmengine.config.utils import _get_cfg_metainfo
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from reviewkd_mm.models.utils import did_you_mean
+from reviewkd_mm.config import is_distiller, read_config
 from reviewkd_mm.registry import MODELS, SCOPE
+from reviewkd_mm.utils import did_you_mean
 
 
 @dataclass
@@ -111,11 +112,6 @@ def student_source(cfg: Config, checkpoint: str | None = None) -> ModelSource:
     return student
 
 
-def is_distiller(model: Mapping) -> bool:
-    """Return whether a model config is a distiller's: it has a student and a teacher."""
-    return {'student', 'teacher'} <= set(model)
-
-
 def _prefix(model_type: object) -> str | None:
     """Return the scope in a type's name: ``'mmdet'`` of ``'mmdet.RetinaNet'``."""
     if not isinstance(model_type, str):
@@ -129,14 +125,14 @@ def _read_file(role: str, path: str) -> tuple[Config, str | None]:
     package, separator, name = path.partition('::')
     if not separator:
         _check_exists(role, path, Path(path))
-        return Config.fromfile(path), None
+        return read_config(path), None
     spec = find_spec(package)
     if spec is None or spec.origin is None:  # A folder that happens to be importable has none.
         raise ImportError(f"{role}='{path}': the package '{package}' is not installed")
     file = config_root(package) / name
     _check_exists(role, path, file)
     with DefaultScope.overwrite_default_scope(package):
-        return Config.fromfile(file), _metafile_checkpoint(package, name)
+        return read_config(file), _metafile_checkpoint(package, name)
 
 
 def config_root(package: str) -> Path:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reviewkd_mm.models.recorders import Recorder
-from reviewkd_mm.models.utils import config_key
+from reviewkd_mm.utils import config_key
 
 # Fully convolutional models take the small image; some transformers insist on their own size.
 IMAGE_SIZES = (64, 224)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from reviewkd_mm.models.distillers.probe import evaluating
 from reviewkd_mm.models.distillers.warmup import warmup_factor
 from reviewkd_mm.models.recorders import Recorder
-from reviewkd_mm.models.utils import config_key, did_you_mean
 from reviewkd_mm.registry import MODELS, SCOPE
+from reviewkd_mm.utils import config_key, did_you_mean
 
 KEYS = ('student', 'teacher', 'connector', 'loss', 'warmup_epochs')
 

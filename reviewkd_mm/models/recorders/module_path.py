@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from reviewkd_mm.models.utils import did_you_mean
+from reviewkd_mm.utils import did_you_mean
 
 
 def find_module(model: nn.Module, path: str) -> nn.Module:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from reviewkd_mm.models.recorders.base_tap import BaseTap
-from reviewkd_mm.models.utils import did_you_mean
 from reviewkd_mm.registry import MODELS, SCOPE
+from reviewkd_mm.utils import did_you_mean
 
 Tap = str | Mapping | BaseTap
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from reviewkd_mm.models.utils import config_key, did_you_mean, forked_rng
+from reviewkd_mm.utils import config_key, did_you_mean, forked_rng
 
 
 @pytest.mark.parametrize(

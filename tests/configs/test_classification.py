@@ -1,35 +1,20 @@
-"""Every config builds, takes a training step, and taps what the paper taps."""
+"""The classification configs build, take a training step, and tap what the paper taps."""
 
 from __future__ import annotations
 
-import io
-import tokenize
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
-from torch import nn
 
-from reviewkd_mm.models.distillers.model_source import is_distiller
+from reviewkd_mm.config import is_distiller
 from reviewkd_mm.models.recorders import Recorder
-from reviewkd_mm.registry import MODELS
+from tests.configs.reading import CONFIGS, FILES, build, name_of, read
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
-FILES = sorted(file for file in CONFIGS.glob('*/*.py') if file.parent.name != '_base_')
 CIFAR = [file for file in FILES if 'cifar100' in file.stem or 'digits' in file.stem]
 PAIRS = [file for file in CIFAR if file.parent.name in ('reviewkd', 'kd')]
-LAYOUT = {
-    tokenize.COMMENT,
-    tokenize.NL,
-    tokenize.NEWLINE,
-    tokenize.INDENT,
-    tokenize.DEDENT,
-    tokenize.ENCODING,
-    tokenize.ENDMARKER,
-}
 
 # Channels and sides of the student's and the teacher's taps, shallow to deep, from the paper.
 RESNET = [(16, 32), (32, 16), (64, 8), (64, 1)]
@@ -45,43 +30,7 @@ TAPS = {
 }
 
 
-def read(file: Path) -> Config:
-    cfg = Config.fromfile(file)
-    DefaultScope.get_instance(f'test of {file.stem}', scope_name=cfg.default_scope)
-    return cfg
-
-
-def build(cfg: Config) -> nn.Module:
-    """Build a config's model as the Runner does, with an untrained teacher."""
-    model = cfg.model
-    if is_distiller(model):
-        model.teacher_ckpt = 'random'
-    if 'data_preprocessor' in cfg:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.root.build(model)
-    model.init_weights()
-    return model
-
-
-def code_lines(file: Path) -> int:
-    """Count the lines of a config that are neither docstring, comment nor blank."""
-    lines, docstring = set(), True
-    for token in tokenize.generate_tokens(io.StringIO(file.read_text()).readline):
-        if token.type in LAYOUT:
-            continue
-        if not docstring or token.type != tokenize.STRING:
-            lines.update(range(token.start[0], token.end[0] + 1))
-        docstring = False
-    return len(lines)
-
-
-@pytest.mark.parametrize('file', FILES, ids=lambda file: f'{file.parent.name}/{file.stem}')
-def test_a_config_says_what_it_is_and_no_more(file):
-    assert file.read_text().startswith('"""')
-    assert code_lines(file) <= 15
-
-
-@pytest.mark.parametrize('file', CIFAR, ids=lambda file: f'{file.parent.name}/{file.stem}')
+@pytest.mark.parametrize('file', CIFAR, ids=name_of)
 def test_a_classification_config_trains_a_step(file):
     cfg = read(file)
     model = build(cfg).train()
@@ -128,7 +77,7 @@ def test_a_pair_taps_and_weighs_what_the_paper_does(name):
     assert cfg.param_scheduler.milestones == [151, 181, 211]
 
 
-@pytest.mark.parametrize('file', PAIRS, ids=lambda file: f'{file.parent.name}/{file.stem}')
+@pytest.mark.parametrize('file', PAIRS, ids=name_of)
 def test_a_pair_trains_its_baselines_student_on_its_baselines_data(file):
     cfg = Config.fromfile(file)
     teacher, student, *_, dataset = file.stem.removesuffix('_short').split('_')
@@ -150,19 +99,3 @@ def test_a_short_schedule_scales_the_warmup():
     ]
 
     assert ratios[0] == pytest.approx(ratios[1])
-
-
-def test_the_retinanet_pair_trains_a_step():
-    from mmdet.testing import demo_mm_inputs
-
-    cfg = read(CONFIGS / 'reviewkd' / 'retinanet_r101_r50_coco.py')
-    cfg.model.student.backbone.init_cfg = None  # It would be downloaded.
-    model = build(cfg).train()
-    batch = demo_mm_inputs(2, [[3, 128, 96], [3, 96, 128]], num_items=[2, 1], num_classes=80)
-    losses = model(**model.data_preprocessor(batch, True), mode='loss')
-    total, logged = model.parse_losses(losses)
-    total.backward()
-
-    assert set(logged) == {'loss', 'loss_cls', 'loss_bbox', 'loss_review'}
-    assert all(p.grad is not None for p in model.transfers.parameters())
-    assert not any('bbox_head' in name for name in model.transfers.state_dict())

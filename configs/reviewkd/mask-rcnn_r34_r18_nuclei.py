@@ -1,0 +1,18 @@
+"""ReviewKD on nuclei, Mask R-CNN R34 -> R18, from scratch on two CPU cores.
+
+It reproduces no published number; README has what was measured.
+"""
+
+_base_ = [
+    '../baselines/mask-rcnn_r18_nuclei.py',
+    '../_base_/transfers/review_fpn.py',
+    '../_base_/distillation_hooks.py',
+]
+model = dict(
+    _delete_=True,
+    type='reviewkd_mm.Distiller',
+    student=_base_.model,
+    teacher='reviewkd_mm::baselines/mask-rcnn_r34_nuclei.py',
+    teacher_ckpt='checkpoints/mask-rcnn_r34_nuclei.pth',
+    transfers=dict(review=_base_.review_fpn),
+)
