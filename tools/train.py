@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reviewkd_mm import cli
+from reviewkd_mm.config import check_classes
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,6 +70,7 @@ def main() -> None:
     args = parse_args()
     with cli.readable_errors():
         cfg = merge_args(cli.load_config(args.config, args.cfg_options), args)
+        check_classes(cfg)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         runner.train()
 

@@ -1,13 +1,13 @@
-"""ReviewKD on COCO, RetinaNet R101 -> R50, at the paper's feature loss weight of 1.0.
+"""ReviewKD on COCO, RetinaNet R101 -> R50.
 
-The teacher is MMDetection's 3x multi-scale checkpoint (41.0 box AP), which is downloaded. Unlike
-the paper, which trained the student with Detectron2's 1x schedule at shorter sides of 640 to 800
-pixels, this is MMDetection's 1x schedule (12 epochs) at 800 pixels; the student alone reaches
-36.5 box AP with it, by MMDetection's metafile. No number of the paper is reproduced by it.
+The paper's schedule and feature loss weight. The teacher is MMDetection's 3x multi-scale
+checkpoint (41.0 box AP by its metafile), which is downloaded; the detectors and the ImageNet
+weights are MMDetection's, not Detectron2's. The paper's result could not be verified from a
+source at hand.
 """
 
 _base_ = [
-    'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
+    '../baselines/retinanet_r50_coco.py',
     '../_base_/transfers/review_fpn.py',
     '../_base_/distillation_hooks.py',
 ]

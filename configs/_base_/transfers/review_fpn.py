@@ -4,5 +4,5 @@ review_fpn = dict(
     student='neck',
     teacher='neck',
     connector=dict(type='ReviewConnector', mid_channels=256),
-    loss=dict(type='HCLLoss'),
+    loss=dict(type='HCLLoss', loss_weight=1.0),
 )
