@@ -168,7 +168,7 @@ def test_a_class_that_the_annotations_lack_is_an_error(tmp_path, wrap):
         train_dataloader=dict(dataset=train), coco_data=dict(PETS, data_root=str(tmp_path))
     )
 
-    with pytest.raises(ValueError, match='metainfo.classes: .*train.json') as caught:
+    with pytest.raises(ValueError, match=r'metainfo\.classes: .*train\.json') as caught:
         check_classes(resolve_coco_data(cfg))
 
     assert "has no category 'dog'; did you mean 'dogs'?" in str(caught.value)

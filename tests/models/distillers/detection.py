@@ -1,13 +1,18 @@
-"""A shrunken RetinaNet and Faster R-CNN, and a batch for them."""
+"""A shrunken RetinaNet, Faster R-CNN and Mask R-CNN, and a batch for them."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
 from mmengine.structures import InstanceData
+
+from reviewkd_mm.models.distillers.model_source import config_root
 
 NUM_CLASSES = 3
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
@@ -113,6 +118,27 @@ def faster_rcnn(width: int = 4, channels: int = 8) -> dict:
     )
 
 
+def mask_rcnn(width: int = 4, channels: int = 8, num_classes: int = NUM_CLASSES) -> dict:
+    """Config of MMDetection's Mask R-CNN with a thin ResNet-18 and thin heads."""
+    cfg = Config.fromfile(
+        config_root('mmdet') / '_base_' / 'models' / 'mask-rcnn_r50_fpn.py'
+    ).model
+    cfg.type = 'mmdet.MaskRCNN'
+    cfg.backbone = _backbone(width)
+    cfg.neck.update(in_channels=_stages(width), out_channels=channels)
+    cfg.rpn_head.update(in_channels=channels, feat_channels=channels)
+    heads = cfg.roi_head
+    heads.bbox_roi_extractor.out_channels = channels
+    heads.bbox_head.update(in_channels=channels, fc_out_channels=16, num_classes=num_classes)
+    heads.mask_roi_extractor.out_channels = channels
+    heads.mask_head.update(
+        in_channels=channels, conv_out_channels=channels, num_convs=1, num_classes=num_classes
+    )
+    cfg.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
+    cfg.train_cfg.rcnn.sampler.num = 16
+    return cfg.to_dict()
+
+
 def raw_batch(sizes: tuple[tuple[int, int], ...] = ((64, 64), (48, 40))) -> dict:
     """Draw uint8 images of given sizes with two boxes each, as a dataloader gives them."""
     generator = torch.Generator().manual_seed(0)
@@ -123,6 +149,16 @@ def raw_batch(sizes: tuple[tuple[int, int], ...] = ((64, 64), (48, 40))) -> dict
         meta = dict(img_shape=(height, width), ori_shape=(height, width), img_id=index)
         sample = DetDataSample(metainfo=dict(meta, scale_factor=(1.0, 1.0)))
         boxes = torch.tensor([[2.0, 3.0, 30.0, 28.0], [8.0, 10.0, 36.0, 40.0]])
-        sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([0, 2]))
+        sample.gt_instances = InstanceData(
+            bboxes=boxes, labels=torch.tensor([0, 2]), masks=_filled(boxes, height, width)
+        )
         samples.append(sample)
     return dict(inputs=images, data_samples=samples)
+
+
+def _filled(boxes: torch.Tensor, height: int, width: int) -> BitmapMasks:
+    """Masks that fill their boxes."""
+    masks = np.zeros((len(boxes), height, width), np.uint8)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[top:bottom, left:right] = 1
+    return BitmapMasks(masks, height, width)
