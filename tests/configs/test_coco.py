@@ -1,0 +1,177 @@
+"""The paper's COCO pairs: their settings, and a real training of each at full size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from reviewkd_mm.config import read_config
+from reviewkd_mm.datasets.shapes import CLASSES, write_shapes
+from reviewkd_mm.models.distillers.model_source import read_source
+from tests.configs.reading import CONFIGS, build, read
+
+# Teacher's and student's backbone, feature loss weight, box AP of the teacher by its metafile.
+PAIRS = {
+    'retinanet_r101_r50_coco': (101, 50, 1.0, 41.0),
+    'faster-rcnn_r101_r18_coco': (101, 18, 1.2, 41.8),
+    'faster-rcnn_r101_r50_coco': (101, 50, 1.0, 41.8),
+    'faster-rcnn_r50_mbv2_coco': (50, 'MobileNetV2', 2.0, 40.3),
+    'mask-rcnn_r101_r18_coco': (101, 18, 1.5, 42.7),
+    'mask-rcnn_r101_r50_coco': (101, 50, 0.8, 42.7),
+    'mask-rcnn_r50_mbv2_coco': (50, 'MobileNetV2', 1.0, 40.9),
+}
+WEIGHTS = {
+    18: 'torchvision://resnet18',
+    50: 'torchvision://resnet50',
+    'MobileNetV2': 'open-mmlab://mmdet/mobilenet_v2',
+}
+FPN_INPUTS = {
+    18: [64, 128, 256, 512],
+    50: [256, 512, 1024, 2048],
+    'MobileNetV2': [24, 32, 96, 320],
+}
+IMAGE_SIDE = 96
+
+
+def config_of(name: str) -> Config:
+    return read_config(CONFIGS / 'reviewkd' / f'{name}.py')
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_a_pair_is_the_papers(name):
+    teacher_depth, student_kind, weight, _ = PAIRS[name]
+    cfg = config_of(name)
+    student, review = cfg.model.student, cfg.model.transfers.review
+    teacher = read_source('teacher', cfg.model.teacher)
+
+    assert (review.student, review.teacher) == ('neck', 'neck')
+    assert review.loss == dict(type='HCLLoss', loss_weight=weight)
+    assert review.connector == dict(type='ReviewConnector', mid_channels=256)
+    assert 'warmup_epochs' not in review
+    assert teacher.cfg['backbone']['depth'] == teacher_depth
+    assert student.backbone.get('depth', student.backbone.type) == student_kind
+    assert student.backbone.init_cfg.checkpoint == WEIGHTS[student_kind]
+    assert student.neck.in_channels == FPN_INPUTS[student_kind]
+    assert (
+        student.type.replace('_', '').lower().startswith(name.partition('_')[0].replace('-', ''))
+    )
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_a_teacher_is_the_zoos_3x_checkpoint(name):
+    source = read_source('teacher', config_of(name).model.teacher)
+
+    assert source.checkpoint.startswith('https://')
+    assert '3x_coco' in source.checkpoint
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_a_pair_runs_the_papers_schedule(name):
+    cfg = config_of(name)
+    _, resize = cfg.train_dataloader.dataset.pipeline[1:3]
+    steps = cfg.param_scheduler[-1]
+
+    assert cfg.train_cfg.max_iters == 90_000
+    assert (steps.milestones, steps.gamma, steps.by_epoch) == ([60_000, 80_000], 0.1, False)
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='SGD',
+        lr=0.01 if name.startswith('retinanet') else 0.02,
+        momentum=0.9,
+        weight_decay=0.0001,
+    )
+    assert cfg.auto_scale_lr.base_batch_size == 16
+    assert resize.scales == [(1333, side) for side in (640, 672, 704, 736, 768, 800)]
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_a_pair_trains_the_student_of_its_baseline(name):
+    cfg = config_of(name)
+    detector, _, student, _ = name.split('_')
+    alone = read_config(CONFIGS / 'baselines' / f'{detector}_{student}_coco.py')
+
+    assert cfg.model.student == alone.model
+    keys = ('train_dataloader', 'val_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg')
+    for key in (*keys, 'find_unused_parameters'):
+        assert cfg.get(key) == alone.get(key)
+
+
+def shrink_run(cfg: Config, work_dir: Path) -> None:
+    """Let a pair train two steps and validate on small generated images, without a download."""
+    cfg.model.teacher_ckpt = 'random'
+    cfg.model.student.backbone.init_cfg = None
+    cfg.train_dataloader.dataset.pipeline[2].scales = [(IMAGE_SIDE, IMAGE_SIDE)]
+    cfg.val_dataloader.dataset.pipeline[1].scale = (IMAGE_SIDE, IMAGE_SIDE)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+    # An untrained detector is sure of nothing, and without any box there is no AP.
+    (cfg.model.student.test_cfg.get('rcnn') or cfg.model.student.test_cfg).update(
+        score_thr=0.0, max_per_img=5
+    )
+    cfg.train_cfg.update(max_iters=2, val_interval=2)
+    cfg.default_hooks.logger.interval = 1
+    cfg.work_dir, cfg.log_level = str(work_dir), 'ERROR'
+    cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_a_pair_of_full_size_trains_and_validates(name, tmp_path):
+    data_root = write_shapes(tmp_path / 'shapes', num_train=4, num_val=1)
+    child = tmp_path / f'{name}_shapes.py'
+    files = {
+        split: dict(
+            ann_file=f'annotations/instances_{split}.json', data_prefix=dict(img=f'{split}/')
+        )
+        for split in ('train', 'val')
+    }
+    setting = dict(classes=CLASSES, data_root=f'{data_root}/', **files)
+    base = CONFIGS / 'reviewkd' / f'{name}.py'
+    child.write_text(f'_base_ = {str(base)!r}\ncoco_data = {setting!r}\n')
+    cfg = read(child)
+    shrink_run(cfg, tmp_path / 'run')
+    cfg = Config(cfg.to_dict(), format_python_code=False)
+
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+
+    logged = runner.message_hub.log_scalars
+    losses = logged['train/loss_review'].data[0]
+    assert len(losses) == 2
+    assert all(0 < loss < float('inf') for loss in losses)
+    metrics = {key for key in logged if key.endswith('_mAP')}
+    masks = {'val/coco/segm_mAP'} if name.startswith('mask') else set()
+    assert metrics == {'val/coco/bbox_mAP'} | masks
+    check_frozen(runner.model.student.backbone)
+    saved = torch.load(tmp_path / 'run' / 'iter_2.pth', weights_only=False)['state_dict']
+    assert {key.partition('.')[0] for key in saved} == {'student', 'transfers'}
+
+
+def check_frozen(backbone: torch.nn.Module) -> None:
+    """Check that BatchNorm is frozen, scale and shift included, and that something trains."""
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    backbone.train()
+
+    assert norms
+    assert not any(norm.training for norm in norms)
+    assert not any(p.requires_grad for norm in norms for p in norm.parameters())
+    assert any(p.requires_grad for p in backbone.parameters())
+
+
+def test_a_mobilenets_unused_parameters_are_those_of_its_last_convolution():
+    from mmdet.testing import demo_mm_inputs
+
+    cfg = read(CONFIGS / 'reviewkd' / 'faster-rcnn_r50_mbv2_coco.py')
+    cfg.model.student.backbone.init_cfg = None
+    model = build(cfg).train()
+    batch = demo_mm_inputs(2, [[3, 64, 96]] * 2, num_items=[2, 1], num_classes=80)
+    losses = model(**model.data_preprocessor(batch, True), mode='loss')
+    model.parse_losses(losses)[0].backward()
+
+    trained = [(key, p) for key, p in model.named_parameters() if p.requires_grad]
+    unused = [key for key, p in trained if p.grad is None]
+    assert unused == ['student.backbone.conv2.conv.weight']
+    assert cfg.find_unused_parameters
