@@ -75,6 +75,20 @@ def is_distiller(model: Mapping) -> bool:
     return {'student', 'teacher'} <= set(model)
 
 
+def innermost_dataset(dataset: Mapping | None) -> Mapping:
+    """Return the dataset inside of wrappers such as RepeatDataset.
+
+    Args:
+        dataset (dict, optional): A dataset's config.
+
+    Returns:
+        dict: The config of the one that reads the data; empty if there is none.
+    """
+    while isinstance(dataset, Mapping) and isinstance(dataset.get('dataset'), Mapping):
+        dataset = dataset['dataset']
+    return dataset if isinstance(dataset, Mapping) else {}
+
+
 def check_classes(cfg: Config) -> None:
     """Check that the annotation files know the classes that the datasets are to read.
 
@@ -87,7 +101,7 @@ def check_classes(cfg: Config) -> None:
         ValueError: If a class is not among a file's categories; the message names them.
     """
     for split in SPLITS:
-        dataset = _innermost((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
+        dataset = innermost_dataset((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
         classes = (dataset.get('metainfo') or {}).get('classes')
         file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
         if not classes or file.suffix != '.json' or not file.is_file():
@@ -136,7 +150,7 @@ def _set_dataset(
     dataloader = cfg.get(f'{split}_dataloader')
     if not dataloader:
         return
-    dataset = _innermost(dataloader['dataset'])
+    dataset = innermost_dataset(dataloader['dataset'])
     if 'ann_file' not in dataset:
         raise ValueError(
             f'{SETTING}: {split}_dataloader.dataset is a {dataset.get("type")} without ann_file; '
@@ -146,13 +160,6 @@ def _set_dataset(
     dataset['ann_file'] = files['ann_file']
     dataset['data_prefix'] = dict(files['data_prefix'])
     dataset['metainfo'] = dict(classes=classes)
-
-
-def _innermost(dataset: Mapping | None) -> Mapping:
-    """Return the dataset inside of wrappers such as RepeatDataset."""
-    while isinstance(dataset, Mapping) and isinstance(dataset.get('dataset'), Mapping):
-        dataset = dataset['dataset']
-    return dataset if isinstance(dataset, Mapping) else {}
 
 
 def _set_evaluator(cfg: Config, split: str, data_root: str, ann_file: str) -> None:

@@ -3,6 +3,7 @@
 from reviewkd_mm.cli.arguments import parse_runner_args
 from reviewkd_mm.cli.config import load_config
 from reviewkd_mm.cli.errors import readable_errors
+from reviewkd_mm.cli.images import find_images, name_drawings
 from reviewkd_mm.cli.training_options import (
     add_hooks,
     disable_validation,
@@ -19,7 +20,9 @@ __all__ = [
     'disable_validation',
     'enable_amp',
     'enable_auto_scale_lr',
+    'find_images',
     'load_config',
+    'name_drawings',
     'parse_runner_args',
     'readable_errors',
     'set_dataloaders',
