@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
 from reviewkd_mm.utils import did_you_mean
+from reviewkd_mm.version_check import how_to_install
 
 SETTING = 'coco_data'
 SPLITS = ('train', 'val', 'test')
@@ -30,7 +32,32 @@ def read_config(file: str | Path) -> Config:
     Returns:
         Config: The config, as the Runner takes it.
     """
-    return resolve_coco_data(Config.fromfile(file))
+    return resolve_coco_data(parse_config(file))
+
+
+def parse_config(file: str | Path) -> Config:
+    """Read a config file as it is.
+
+    Args:
+        file (str | Path): Path of the file.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        ImportError: If a ``_base_`` is of a package that is not installed; the message says how
+            to install it.
+    """
+    try:
+        return Config.fromfile(file)
+    except ModuleNotFoundError as error:
+        missing = re.match(r'(\w+) is not installed', str(error))  # of a _base_, says MMEngine
+        if missing is None:
+            raise
+        raise ImportError(
+            f"{file}: its _base_ needs the package '{missing[1]}', which is not installed"
+            f'{how_to_install(missing[1])}'
+        ) from error
 
 
 def resolve_coco_data(cfg: Config) -> Config:

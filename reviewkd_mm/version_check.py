@@ -69,6 +69,14 @@ REQUIREMENTS = (
         'onedl-mmpretrain==1.3.6',
         optional=True,
     ),
+    Requirement(
+        'mmseg',
+        ('onedl-mmsegmentation', 'mmsegmentation'),
+        '1.0',
+        '2.0',
+        'onedl-mmsegmentation==1.4.2',
+        optional=True,
+    ),
 )
 
 
@@ -137,6 +145,19 @@ def check_package(requirement: Requirement, version: str | None) -> None:
         f'reviewkd_mm {__version__} needs {requirement.module} {limits(minimum, below)}, found '
         f'{version or "none"}; to install it: pip install {requirement.install}'
     )
+
+
+def how_to_install(module: str) -> str:
+    """Return the end of a sentence that says of a package that it is not installed.
+
+    Args:
+        module (str): The name that is imported, as in ``'mmseg::...'``.
+
+    Returns:
+        str: ``'; to install it: pip install ...'``, empty for a package that is not known here.
+    """
+    commands = {requirement.module: requirement.install for requirement in REQUIREMENTS}
+    return f'; to install it: pip install {commands[module]}' if module in commands else ''
 
 
 def check_environment() -> None:

@@ -8,6 +8,8 @@ import pytest
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 
+import reviewkd_mm  # noqa: F401  before a test file's import of mmdet, which needs MMCV's ops
+
 
 @pytest.fixture(autouse=True)
 def _clean_mmengine() -> Iterator[None]:

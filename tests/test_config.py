@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from reviewkd_mm.config import check_classes, read_config, resolve_coco_data
+from reviewkd_mm.config import check_classes, parse_config, read_config, resolve_coco_data
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 PETS = dict(
@@ -184,3 +184,27 @@ def test_classes_that_the_annotations_have_pass(tmp_path):
         (tmp_path / name).write_text(json.dumps(dict(categories=categories)))
 
     check_classes(resolve_coco_data(detector(coco_data=dict(PETS, data_root=str(tmp_path)))))
+
+
+@pytest.mark.parametrize(
+    ('package', 'message'),
+    [
+        ('mmseg', "the package 'mmseg', .* pip install onedl-mmsegmentation==1.4.2$"),
+        ('mmyolo', "the package 'mmyolo', which is not installed$"),
+    ],
+)
+def test_a_missing_package_of_a_base_is_named(tmp_path, monkeypatch, package, message):
+    monkeypatch.setattr('mmengine.config.config.is_installed', lambda name: False)
+    path = tmp_path / 'some.py'
+    path.write_text(f"_base_ = '{package}::some/base.py'\n")
+
+    with pytest.raises(ImportError, match=f'^{re.escape(str(path))}: .*{message}'):
+        parse_config(path)
+
+
+def test_another_missing_module_is_no_missing_package_of_a_base(tmp_path):
+    path = tmp_path / 'some.py'
+    path.write_text('raise ModuleNotFoundError("No module named \'some\'")\n')
+
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'some'$"):
+        parse_config(path)

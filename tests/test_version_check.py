@@ -120,3 +120,18 @@ def test_configs_can_inherit_from_this_package() -> None:
     import reviewkd_mm  # noqa: F401
 
     assert MODULE2PACKAGE['reviewkd_mm'] == 'reviewkd_mm'
+
+
+def test_configs_can_inherit_from_either_mmsegmentation() -> None:
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    import reviewkd_mm  # noqa: F401
+
+    # The distribution's name differs between OpenMMLab's and onedl's, the module's does not.
+    assert MODULE2PACKAGE['mmseg'] == 'mmseg'
+
+
+def test_how_to_install_what_is_known_alone() -> None:
+    hint = version_check.how_to_install('mmseg')
+    assert hint == '; to install it: pip install onedl-mmsegmentation==1.4.2'
+    assert version_check.how_to_install('mmdett') == ''

@@ -14,7 +14,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from reviewkd_mm.config import SETTING, resolve_coco_data
+from reviewkd_mm.config import SETTING, parse_config, resolve_coco_data
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # A checkout has its configs beside the package, an install below it.
@@ -54,7 +54,7 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'config={path!r}: {_describe_missing(Path(path))}')
-    cfg = Config.fromfile(path)
+    cfg = parse_config(path)
     for key in options or ():
         doubt = _find_doubt(cfg, key)
         if doubt and os.environ.get('RANK', '0') == '0':

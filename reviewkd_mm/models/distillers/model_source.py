@@ -17,6 +17,7 @@ from torch import nn
 from reviewkd_mm.config import is_distiller, read_config
 from reviewkd_mm.registry import MODELS, SCOPE
 from reviewkd_mm.utils import did_you_mean
+from reviewkd_mm.version_check import how_to_install
 
 
 @dataclass
@@ -128,7 +129,9 @@ def _read_file(role: str, path: str) -> tuple[Config, str | None]:
         return read_config(path), None
     spec = find_spec(package)
     if spec is None or spec.origin is None:  # A folder that happens to be importable has none.
-        raise ImportError(f"{role}='{path}': the package '{package}' is not installed")
+        raise ImportError(
+            f"{role}='{path}': the package '{package}' is not installed{how_to_install(package)}"
+        )
     file = config_root(package) / name
     _check_exists(role, path, file)
     with DefaultScope.overwrite_default_scope(package):

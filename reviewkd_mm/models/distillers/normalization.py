@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+# Attributes of MMEngine's and MMDetection's, of MMPretrain's, of OpenMMLab's MMSegmentation's.
+SWAPPED = ('_channel_conversion', 'to_rgb', 'channel_conversion')
+PAD_VALUE = ('pad_value', 'pad_val')
+
 
 @dataclass
 class PixelFormat:
@@ -27,7 +31,7 @@ class PixelFormat:
 
     @classmethod
     def of(cls, data_preprocessor: nn.Module) -> PixelFormat:
-        """Read the format off a data_preprocessor of MMEngine, MMPretrain or MMDetection.
+        """Read the format off a data_preprocessor of MMEngine or of a package on it.
 
         Args:
             data_preprocessor (nn.Module): The module; one without mean and std leaves pixels
@@ -36,11 +40,9 @@ class PixelFormat:
         mean, std = torch.zeros(1), torch.ones(1)
         if getattr(data_preprocessor, '_enable_normalize', False):
             mean, std = data_preprocessor.mean.flatten(), data_preprocessor.std.flatten()
-        swapped = any(
-            bool(getattr(data_preprocessor, name, False))
-            for name in ('_channel_conversion', 'to_rgb')
-        )
-        pad_value = float(getattr(data_preprocessor, 'pad_value', 0))
+        swapped = any(bool(getattr(data_preprocessor, name, False)) for name in SWAPPED)
+        pad_values = (getattr(data_preprocessor, name, None) for name in PAD_VALUE)
+        pad_value = float(next((value for value in pad_values if value is not None), 0))
         return cls(mean.double(), std.double(), swapped, pad_value)
 
 

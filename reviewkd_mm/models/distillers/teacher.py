@@ -20,6 +20,10 @@ from reviewkd_mm.models.distillers.probe import dummy_images, probe
 from reviewkd_mm.models.recorders import Recorder
 
 RANDOM = 'random'
+# Mean and deviation of the pixels of photographs, whatever the channel.
+PHOTOGRAPHS = PixelFormat(
+    torch.tensor([118.0]), torch.tensor([57.5]), swapped=False, pad_value=0.0
+)
 PRETRAINED = ('Pretrained', PretrainedInit)
 
 
@@ -150,7 +154,7 @@ def build_teacher(
     if own_pixels:
         teacher_pixels = PixelFormat.of(model.data_preprocessor)
     if checkpoint == RANDOM:
-        _randomize(model)
+        _randomize(model, teacher_pixels)
     elif checkpoint is not None:
         load_weights(model, checkpoint, 'teacher_ckpt', allow_mismatch)
     return FrozenTeacher(model, Renormalize(pixels, teacher_pixels), train_bn)
@@ -175,7 +179,7 @@ def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:
 
 
 @torch.no_grad()
-def _randomize(model: nn.Module) -> None:
+def _randomize(model: nn.Module, pixels: PixelFormat) -> None:
     """Draw weights without downloading any, and set BatchNorm's statistics from noise.
 
     With the statistics that BatchNorm starts with, the features of a deep network explode.
@@ -194,7 +198,8 @@ def _randomize(model: nn.Module) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.training, norm.momentum = True, 1.0
-    images = _image_like_noise(model)
+    # The noise is normalised as most teachers want it; this one may have a format of its own.
+    images = Renormalize(PHOTOGRAPHS, pixels)(_image_like_noise(model))
     model.extract_feat(images) if hasattr(model, 'extract_feat') else model(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.training, norm.momentum = False, momentum

@@ -202,6 +202,13 @@ def test_errors_name_the_key_the_value_and_what_was_meant(value, error, message)
         read_source('teacher', value)
 
 
+def test_a_missing_package_that_is_known_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr('reviewkd_mm.models.distillers.model_source.find_spec', lambda name: None)
+
+    with pytest.raises(ImportError, match='to install it: pip install onedl-mmsegmentation=='):
+        read_source('teacher', 'mmseg::pspnet/pspnet_r101-d8_4xb2-80k_cityscapes-512x1024.py')
+
+
 @pytest.mark.parametrize('path', ['modell.py', './modell.py', 'sub/model.py', 'model'])
 @pytest.mark.parametrize('there', [True, False])
 def test_a_file_that_is_not_there(tmp_path, monkeypatch, path, there):

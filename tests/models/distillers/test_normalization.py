@@ -118,6 +118,27 @@ def test_shape_with_channels_is_understood():
     torch.testing.assert_close(renormalize(student, teacher)(inputs, samples), expected)
 
 
+class NamesOfMMSegmentation(BaseDataPreprocessor):
+    """The attributes of OpenMMLab's SegDataPreProcessor, which is not one of MMEngine's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enable_normalize, self.channel_conversion, self.pad_val = True, True, 3
+        for name, values in IMAGENET.items():
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1))
+
+
+def test_names_of_openmmlabs_mmsegmentation_are_understood():
+    student = DetDataPreprocessor(**CAFFE)
+    teacher = DetDataPreprocessor(**IMAGENET, bgr_to_rgb=True, pad_value=3)
+    inputs, samples = preprocess(student)
+    expected, _ = preprocess(teacher)
+
+    actual = renormalize(student, NamesOfMMSegmentation())(inputs, samples)
+
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_runs_in_float64():
     module = renormalize(ClsDataPreprocessor(**PIXELS), ClsDataPreprocessor(**CAFFE)).double()
     inputs, _ = batch()

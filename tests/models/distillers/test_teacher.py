@@ -232,6 +232,19 @@ def test_features_of_a_deep_random_teacher_stay_moderate():
     assert 0.1 < features.std() < 10
 
 
+def test_features_of_a_random_teacher_stay_moderate_whatever_pixels_it_reads():
+    raw = dict(mean=[0.0] * 3, std=[1.0] * 3)
+    teacher = build_distiller(
+        teacher=teacher_classifier(data_preprocessor=raw), transfers=dict(kd=logits())
+    ).teacher
+    torch.manual_seed(0)
+    images = teacher.data_preprocessor(dict(inputs=torch.randint(0, 256, (8, 3, 32, 32))))
+
+    features = teacher.backbone(images['inputs'])[-1]
+
+    assert 0.1 < features.std() < 10
+
+
 def test_given_checkpoint_skips_pretrained_init_cfg(tmp_path):
     weights = build(teacher_classifier(), seed=3)
     torch.save(dict(state_dict=weights.state_dict()), tmp_path / 'teacher.pth')
