@@ -61,6 +61,8 @@ class ReviewConnector(BaseModule):
             ABF(inner, mid_channels, outer, fuse=stage < deepest, norm_cfg=norm_cfg)
             for stage, (inner, outer) in enumerate(zip(in_channels, out_channels, strict=True))
         )
+        for stage, abf in enumerate(self.abfs):
+            abf.name = f'level {stage} (of 0 to {deepest}, shallow to deep)'
 
     def forward(
         self,
@@ -78,7 +80,8 @@ class ReviewConnector(BaseModule):
             list[Tensor]: Features (N, out_channels[i], *out_sizes[i]), shallow to deep.
 
         Raises:
-            ValueError: If the number of features or of sizes is not the number of stages.
+            ValueError: If the number of features or of sizes is not the number of stages, or
+                BatchNorm is to train with one image of one pixel.
         """
         sizes = [None] * len(features) if out_sizes is None else out_sizes
         if not len(features) == len(sizes) == len(self.abfs):

@@ -49,6 +49,10 @@ BY_HAND = {
     # The height alone decides: 4 and 2 are left out at height 2, none is at width 2.
     (2, 8): (1 / 16 + (1 / 2) / 256) / 1.5,
     (8, 2): (1 / 16 + (1 / 2) / 32 + (1 / 4) / 64 + (1 / 8) / 256) / 1.875,
+    # No level is smaller than a height of 1, however wide the map.
+    (1, 8): 1 / 8,
+    # At height 3 levels 2 and 1 are used, at width 1 too: its column is repeated.
+    (3, 1): (1 / 3 + (1 / 2) / 8 + (1 / 4) / 9) / 1.75,
 }
 
 
@@ -58,7 +62,10 @@ def test_one_hot_by_hand(size):
     assert HCLLoss()([x], [torch.zeros_like(x)]).item() == pytest.approx(BY_HAND[size], rel=1e-12)
 
 
-@pytest.mark.parametrize('size', [(1, 1), (2, 3), (3, 7), (5, 5), (6, 4), (13, 9), (16, 16)])
+@pytest.mark.parametrize(
+    'size',
+    [(1, 1), (1, 6), (2, 1), (2, 3), (3, 1), (3, 7), (5, 5), (6, 4), (13, 9), (16, 16)],
+)
 @pytest.mark.parametrize('levels', [(4, 2, 1), (8, 3), ()])
 def test_value_and_gradient_are_those_of_the_equation(size, levels):
     student = noise(2, 3, *size, dtype=torch.float64).requires_grad_()
