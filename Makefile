@@ -20,7 +20,7 @@ help: ## list the targets
 setup: ## make .venv with the pinned packages and this checkout (reused when it is there)
 	@sh .dev_scripts/setup_venv.sh
 
-demo: setup ## distil a small classifier on generated data and compare, in minutes
+demo: setup ## distil a small classifier and a small detector and compare, in minutes
 	@$(RUN) tools/demo.py
 
 test: setup ## run the tests; ARGS="..." goes to pytest

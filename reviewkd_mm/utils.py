@@ -10,6 +10,9 @@ from difflib import get_close_matches
 import numpy as np
 import torch
 
+# What a wrong setting raises when something is built with it.
+KINDS = (ValueError, TypeError, RuntimeError)
+
 
 def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
     """Return a hint that names the choices nearest to a mistyped name.
@@ -41,11 +44,14 @@ def _quote(names: Iterable[str]) -> str:
 
 
 @contextmanager
-def config_key(key: str) -> Iterator[None]:
+def config_key(key: str, kinds: tuple[type[Exception], ...] = KINDS) -> Iterator[None]:
     """Put a config key before the message of an error that is raised inside the block.
 
     Args:
         key (str): The key, for example ``'transfers.review'``.
+        kinds (tuple[type[Exception], ...]): The errors that are meant; others pass. In
+            training that is ValueError alone: a device out of memory raises a RuntimeError.
+            Defaults to all three.
 
     Raises:
         ValueError | TypeError | RuntimeError: The error of the block under its base class, since
@@ -53,8 +59,8 @@ def config_key(key: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, TypeError, RuntimeError) as error:
-        base = next(t for t in (ValueError, TypeError, RuntimeError) if isinstance(error, t))
+    except kinds as error:
+        base = next(kind for kind in kinds if isinstance(error, kind))
         separator = '.' if getattr(error, 'config_key', False) else ': '
         renamed = base(f'{key}{separator}{error}')
         renamed.config_key = True

@@ -1,17 +1,11 @@
-"""A thin Mask R-CNN R18 on generated shapes: the student of the demo's second part.
+"""A thin Mask R-CNN R18 on generated shapes, 4 epochs: the student of the demo.
 
 It reproduces no published number.
 """
 
-_base_ = './mask-rcnn_r18_shapes.py'
-model = dict(
-    backbone=dict(base_channels=16),
-    neck=dict(in_channels=[16, 32, 64], out_channels=32),
-    rpn_head=dict(in_channels=32, feat_channels=32),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=32),
-        bbox_head=dict(in_channels=32, conv_out_channels=32, fc_out_channels=64),
-        mask_roi_extractor=dict(out_channels=32),
-        mask_head=dict(in_channels=32, conv_out_channels=32),
-    ),
-)
+_base_ = [
+    '../_base_/models/mask-rcnn_r18_thin.py',
+    '../_base_/datasets/shapes.py',
+    '../_base_/schedules/shapes.py',
+    'mmdet::_base_/default_runtime.py',
+]

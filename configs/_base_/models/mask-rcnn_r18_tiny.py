@@ -39,5 +39,5 @@ model = dict(
         mask_head=dict(in_channels=64, conv_out_channels=64, num_convs=2, norm_cfg=norm),
     ),
     train_cfg=dict(rpn_proposal=few, rcnn=dict(sampler=dict(num=16, pos_fraction=0.5))),
-    test_cfg=dict(rpn=few, rcnn=dict(max_per_img=20)),
+    test_cfg=dict(rpn=few, rcnn=dict(max_per_img=10)),
 )

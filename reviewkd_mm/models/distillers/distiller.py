@@ -171,7 +171,8 @@ class Distiller(BaseModel):
                         f"transfers.{name}: the student has a loss of the name 'loss_{name}'; "
                         'rename the transfer'
                     )
-                losses[f'loss_{name}'] = transfer()
+                with config_key(f'transfers.{name}', (ValueError,)):
+                    losses[f'loss_{name}'] = transfer()
         finally:
             for transfer in transfers:
                 transfer.clear()

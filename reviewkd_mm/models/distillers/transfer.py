@@ -81,9 +81,16 @@ class Transfer(nn.Module):
 
         Returns:
             Tensor: The loss, a 0-d tensor, its weight and warm-up included.
+
+        Raises:
+            ValueError: If the connector or the loss cannot take the features, such as one image
+                with a map of one pixel before BatchNorm.
         """
         student, teacher = self.student_recorder.features(), self.teacher_recorder.features()
-        loss = self.loss(self._connect(student, teacher), teacher)
+        with config_key('connector', (ValueError,)):
+            mapped = self._connect(student, teacher)
+        with config_key('loss', (ValueError,)):
+            loss = self.loss(mapped, teacher)
         return loss * warmup_factor(self.warmup_epochs)
 
     def check_student_learns(self, student: nn.Module) -> None:

@@ -152,7 +152,7 @@ def test_one_image_with_a_level_of_one_pixel_is_refused_by_name():
         losses_of(distiller, WIDE[:1])
 
     message = str(caught.value)
-    assert 'level 4 (of 0 to 4, shallow to deep)' in message
+    assert message.startswith('transfers.review.connector: level 4 (of 0 to 4, shallow to deep)')
     assert 'shape (1, 8, 1, 1)' in message
     assert "norm_cfg=dict(type='GN', num_groups=32)" in message
 
