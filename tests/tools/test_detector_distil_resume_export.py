@@ -114,7 +114,7 @@ def test_the_exported_student_is_mmdetections_own(work_dir, tmp_path):
     cfg = Config.fromfile(work_dir / 'student_last.py')
     files = (work_dir / 'student_last.py', work_dir / 'student_last.pth')
     command = [sys.executable, '-c', STOCK_SCRIPT, *map(str, (*files, tmp_path))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
 
     assert cfg.model.type == 'MaskRCNN'
     assert cfg.custom_imports.imports == [OPS]
