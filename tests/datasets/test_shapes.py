@@ -199,12 +199,13 @@ def test_an_empty_folder_is_used(tmp_path):
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
-    written = []
+    write, paths = mmcv.imwrite, []
 
     def imwrite(image: np.ndarray, path: str) -> None:
-        written.append(path)
-        if len(written) == 3:
+        paths.append(path)
+        if len(paths) == 3:
             raise OSError('disk full')
+        write(image, path)
 
     monkeypatch.setattr(mmcv, 'imwrite', imwrite)
     with pytest.raises(OSError, match='disk full'):

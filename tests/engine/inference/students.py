@@ -9,6 +9,7 @@ import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.visualization import Visualizer
 
 from tests.models.distillers.detection import faster_rcnn, retinanet
 from tests.models.distillers.helpers import build, classifier, distiller_cfg, review
@@ -111,3 +112,10 @@ def write_image(file: Path, height: int = 60, width: int = 80, seed: int = 0) ->
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     mmcv.imwrite(mmcv.imresize(coarse, (width, height)), str(file))
     return file
+
+
+def as_drawn(pixels: np.ndarray, times: int = 1) -> np.ndarray:
+    """Return an image (H, W, 3) as MMEngine draws it: some versions of matplotlib resample it."""
+    for _ in range(times):
+        pixels = Visualizer(image=pixels).get_image()
+    return pixels

@@ -19,6 +19,7 @@ from tests.engine.inference.students import (
     FILE_PIPELINE,
     LABELS,
     Student,
+    as_drawn,
     write_classifier,
     write_image,
 )
@@ -102,7 +103,7 @@ def test_the_size_of_a_crop_that_is_no_square(tmp_path):
 @pytest.mark.parametrize(('size', 'drawn'), [((32, 64), (224, 448)), ((300, 240), (300, 240))])
 def test_the_class_is_written_on_the_image(tmp_path, size, drawn):
     image = write_image(tmp_path / 'image.png', *size)
-    pixels = mmcv.imresize(mmcv.imread(image)[..., ::-1], drawn[::-1])
+    pixels = as_drawn(mmcv.imresize(mmcv.imread(image)[..., ::-1], drawn[::-1]))
 
     drawing = _drawing(tmp_path, image)
 
