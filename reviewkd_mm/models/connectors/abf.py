@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from reviewkd_mm.models.connectors.attention_fusion import attention_fusion
 from reviewkd_mm.registry import MODELS
 
 
@@ -100,7 +100,7 @@ class ABF(nn.Module):
             self._check_one_image(x.shape[-2:], out_size or x.shape[-2:])
         x = self.conv1(x)
         if residual is not None:
-            x = self._fuse(x, residual)
+            x = attention_fusion(x, residual, self.att_conv.weight, self.att_conv.bias)
         if out_size is not None:
             x = _resize(x, out_size)
         return self.conv2(x), x
@@ -120,10 +120,6 @@ class ABF(nn.Module):
                     'num_groups divides all channels'
                 )
 
-    def _fuse(self, x: Tensor, residual: Tensor) -> Tensor:
-        residual = _resize(residual, x.shape[-2:])
-        attention = self.att_conv(torch.cat([x, residual], dim=1)).sigmoid()
-        return x * attention[:, :1] + residual * attention[:, 1:]
 
 
 def _needs_several_values(norm: nn.Module) -> bool:

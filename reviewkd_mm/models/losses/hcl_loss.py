@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from reviewkd_mm.models.losses.checks import check_loss_weight, check_pairs, full_precision
 from reviewkd_mm.registry import MODELS
@@ -62,22 +66,65 @@ class HCLLoss(nn.Module):
             if feature.dim() != 4:
                 raise ValueError(f'expected features (N, C, H, W), got {tuple(feature.shape)}')
         stages = zip(student_features, teacher_features, strict=True)
-        return self.loss_weight * sum(self._stage_loss(f, t) for f, t in stages)
-
-    def _stage_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        # Pooling is linear, so one difference serves every level.
-        difference = full_precision(student) - full_precision(teacher)
-        loss, weight, total = difference.square().mean(), 1.0, 1.0
-        for level in self.levels:
-            if level >= difference.shape[-2]:
-                continue
-            weight /= 2
-            total += weight
-            loss = loss + weight * F.adaptive_avg_pool2d(difference, level).square().mean()
-        return loss / total
+        losses = [_StageLoss.apply(f, t, self.levels) for f, t in stages]
+        return self.loss_weight * sum(losses)
 
     def extra_repr(self) -> str:
         return f'loss_weight={self.loss_weight}, levels={self.levels}'
+
+
+class _StageLoss(Function):
+    """HCL of one stage on one difference: pooling is linear, pool(f) - pool(t) = pool(f - t).
+
+    A level is pooled from a smaller one where its cells tile that one evenly.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, levels: Sequence[int]) -> Tensor:
+        difference = _difference(student, teacher)
+        maps, sources, weights = [difference], [0], [1.0]
+        tiled = 0  # The last map whose cells tile the difference evenly.
+        for level in levels:
+            if level >= difference.shape[-2]:
+                continue
+            source = tiled if _tiles_evenly(maps[tiled], level) else 0
+            if _tiles_evenly(maps[source], level):
+                tiled = len(maps)
+            sources.append(source)
+            maps.append(F.adaptive_avg_pool2d(maps[source], level))
+            weights.append(weights[-1] / 2)
+        ctx.save_for_backward(*maps)
+        ctx.sources = sources
+        # Factor of the sum of squares of each map.
+        ctx.factors = [w / sum(weights) / m.numel() for w, m in zip(weights, maps, strict=True)]
+        ctx.dtypes = student.dtype, teacher.dtype
+        return sum(c * m.square().sum() for c, m in zip(ctx.factors, maps, strict=True))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        maps = ctx.saved_tensors
+        grads = [m * (2 * c * grad) for m, c in zip(maps, ctx.factors, strict=True)]
+        for index in reversed(range(1, len(maps))):
+            source = ctx.sources[index]
+            pooled = torch.ops.aten._adaptive_avg_pool2d_backward(grads[index], maps[source])
+            grads[source].add_(pooled)
+        of_student, of_teacher = ctx.needs_input_grad[:2]
+        student, teacher = ctx.dtypes
+        return (
+            grads[0].to(student) if of_student else None,
+            -grads[0].to(teacher) if of_teacher else None,
+            None,
+        )
+
+
+def _tiles_evenly(x: Tensor, level: int) -> bool:
+    return all(size % level == 0 for size in x.shape[-2:])
+
+
+def _difference(student: Tensor, teacher: Tensor) -> Tensor:
+    wide = full_precision(student)
+    return wide - teacher if wide is student else wide.sub_(teacher)
 
 
 def _is_level(level: object) -> bool:
