@@ -121,7 +121,6 @@ class ABF(nn.Module):
                 )
 
 
-
 def _needs_several_values(norm: nn.Module) -> bool:
     if not isinstance(norm, _BatchNorm) or not norm.training:
         return False

@@ -21,6 +21,7 @@ from reviewkd_mm.models.distillers.checkpoint import (
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.probe import probe
 from reviewkd_mm.models.distillers.teacher import build_teacher
+from reviewkd_mm.models.distillers.teacher_options import TeacherOptions
 from reviewkd_mm.models.distillers.transfer import build_transfers
 from reviewkd_mm.models.losses.checks import check_loss_weight
 from reviewkd_mm.registry import MODELS
@@ -51,6 +52,16 @@ class Distiller(BaseModel):
         task_loss_weight (float): Factor of the student's own losses. Defaults to 1.0.
         teacher_train_bn (bool): Whether the teacher's BatchNorm uses the statistics of the
             batch, as the reference CIFAR code did. Defaults to False.
+        channels_last (bool): Whether student, teacher and connectors run in PyTorch's
+            channels_last memory format. Defaults to True.
+        teacher_dtype (str, optional): Precision of the teacher: ``'bf16'``, ``'fp16'`` or
+            ``'fp32'``. Defaults to None, which means that of the student.
+        teacher_fold_bn (bool): Whether the teacher is run with BatchNorm folded into the
+            convolutions where its features stay the same. Defaults to True.
+        teacher_compile (bool): Whether the teacher is compiled. Defaults to False.
+        teacher_stream (bool): Whether the teacher runs on a CUDA stream of its own, beside the
+            student. Defaults to False.
+        transfers_compile (bool): Whether connectors and losses are compiled. Defaults to False.
         allow_mismatch (str | Sequence[str]): Patterns of state-dict names, such as
             ``'student.head.fc.*'`` or ``'teacher.head.*'``, that a loaded checkpoint may lack,
             add, or have in another shape. Defaults to (), which means that everything must fit.
@@ -77,10 +88,17 @@ class Distiller(BaseModel):
         data_preprocessor: Mapping | nn.Module | None = None,
         task_loss_weight: float = 1.0,
         teacher_train_bn: bool = False,
+        channels_last: bool = True,
+        teacher_dtype: str | None = None,
+        teacher_fold_bn: bool = True,
+        teacher_compile: bool = False,
+        teacher_stream: bool = False,
+        transfers_compile: bool = False,
         allow_mismatch: str | Sequence[str] = (),
     ) -> None:
         if student is teacher and isinstance(student, nn.Module):
             raise ValueError('student and teacher are the same module; give a copy as teacher')
+        options = TeacherOptions(teacher_dtype, teacher_fold_bn, teacher_compile, teacher_stream)
         built = _build_student(student, data_preprocessor)
         super().__init__(data_preprocessor=getattr(built, 'data_preprocessor', None))
         self.student = built
@@ -88,6 +106,7 @@ class Distiller(BaseModel):
             self.task_loss_weight = check_loss_weight(task_loss_weight)
         patterns = [allow_mismatch] if isinstance(allow_mismatch, str) else allow_mismatch
         self.allow_mismatch = tuple(patterns)
+        self.channels_last = channels_last
         self._student_has_weights = isinstance(student, nn.Module)
         self._loading: tuple[Sequence[str], list[str]] = (), []
         with forked_rng(SEED):
@@ -98,18 +117,26 @@ class Distiller(BaseModel):
                 self.data_preprocessor,
                 teacher_train_bn,
                 _patterns('teacher.', self.allow_mismatch),
+                options,
             )
             self._build_connectors()
+        if transfers_compile:
+            for name, transfer in self.transfers.items():
+                transfer.compile_comparison(f'transfers_compile: transfers.{name}')
         self.register_load_state_dict_post_hook(_check_loaded)
 
     def _build_connectors(self) -> None:
         transfers = self.transfers.items()
+        if self.channels_last:
+            self.to(memory_format=torch.channels_last)
         probe(self.student, {f'transfers.{n}.student': t.student_recorder for n, t in transfers})
         self._teacher.probe({f'transfers.{n}.teacher': t.teacher_recorder for n, t in transfers})
         for name, transfer in transfers:
             with config_key(f'transfers.{name}'):
                 transfer.build_connector()
             transfer.clear()
+        if self.channels_last:
+            self._set_memory_format(torch.channels_last)
 
     @property
     def teacher(self) -> nn.Module:
@@ -121,11 +148,19 @@ class Distiller(BaseModel):
 
         A student that was given as a built model keeps its weights, and so does the teacher.
         """
+        # Random numbers are drawn in the order of the memory.
+        self._set_memory_format(torch.contiguous_format)
         if not self._student_has_weights and hasattr(self.student, 'init_weights'):
             self.student.init_weights()
         with forked_rng(SEED):
             for transfer in self.transfers.values():
                 transfer.init_weights()
+        if self.channels_last:
+            self._set_memory_format(torch.channels_last)
+
+    def _set_memory_format(self, memory_format: torch.memory_format) -> None:
+        for part in (self.student, self.transfers):
+            part.to(memory_format=memory_format)
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor'
@@ -160,11 +195,14 @@ class Distiller(BaseModel):
                 recorded nothing, or no gradient reaches the student at a tap.
         """
         transfers = self.transfers.values()
+        if self.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
         try:
             # First the teacher: its activations are gone before the student's are kept.
             recorders = [transfer.teacher_recorder for transfer in transfers]
             self._teacher.record(recorders, inputs, data_samples)
             losses = self._task_losses(inputs, data_samples)
+            self._teacher.join(recorders)
             for name, transfer in self.transfers.items():
                 if f'loss_{name}' in losses:
                     raise RuntimeError(
@@ -197,6 +235,8 @@ class Distiller(BaseModel):
         }
 
     def _scale(self, loss: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+        if self.task_loss_weight == 1:
+            return loss
         if isinstance(loss, Tensor):
             return loss * self.task_loss_weight
         return [value * self.task_loss_weight for value in loss]

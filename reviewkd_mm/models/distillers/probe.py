@@ -58,7 +58,7 @@ def probe(model: nn.Module, recorders: Mapping[str, Recorder]) -> Forward:
     failure = None
     for forward in forwards:
         try:
-            _record(model, recorders.values(), forward)
+            record_dummy(model, recorders.values(), forward)
         except FAILURES as error:  # A two-stage detector's 'tensor' needs samples, for example.
             failure = error
             continue
@@ -67,7 +67,17 @@ def probe(model: nn.Module, recorders: Mapping[str, Recorder]) -> Forward:
     raise RuntimeError(_why(model, recorders, failure)) from failure
 
 
-def _record(model: nn.Module, recorders: Iterable[Recorder], forward: Forward) -> None:
+@torch.no_grad()
+def record_dummy(model: nn.Module, recorders: Iterable[Recorder], forward: Forward) -> None:
+    """Run a model on noise, in the smallest image size that it takes.
+
+    The model runs in eval mode and is left as it was.
+
+    Args:
+        model (nn.Module): The model.
+        recorders (Iterable[Recorder]): They hold the features of the noise afterwards.
+        forward (Callable[[nn.Module, Tensor], object]): How it is run.
+    """
     for size in IMAGE_SIZES:
         try:
             with ExitStack() as stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,12 +15,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reviewkd_mm.models.distillers.checkpoint import check_checkpoint_exists, load_weights
+from reviewkd_mm.models.distillers.compiled import Compiled
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat, Renormalize
-from reviewkd_mm.models.distillers.probe import dummy_images, probe
+from reviewkd_mm.models.distillers.probe import dummy_images, probe, record_dummy
+from reviewkd_mm.models.distillers.side_stream import SideStream
+from reviewkd_mm.models.distillers.teacher_options import TeacherOptions, fast_copy
 from reviewkd_mm.models.recorders import Recorder
+from reviewkd_mm.models.recorders.base_tap import TapHook
+from reviewkd_mm.utils import forked_rng
 
 RANDOM = 'random'
+# Of the noise on which a faster form of the teacher is proven.
+SEED = 0
 # Mean and deviation of the pixels of photographs, whatever the channel.
 PHOTOGRAPHS = PixelFormat(
     torch.tensor([118.0]), torch.tensor([57.5]), swapped=False, pad_value=0.0
@@ -38,16 +46,33 @@ class FrozenTeacher:
         model (nn.Module): The teacher, with its weights. It is put into eval mode for good.
         renormalize (Renormalize): Maps the student's batch to the teacher's normalisation.
         train_bn (bool): Whether BatchNorm uses the statistics of the batch, as the reference
-            CIFAR code did, without writing the running ones. Defaults to False.
+            CIFAR code did, without writing the running ones: nothing is folded then. Defaults
+            to False.
+        options (TeacherOptions, optional): How it is run. Defaults to None, which means as it is.
     """
 
-    def __init__(self, model: nn.Module, renormalize: Renormalize, train_bn: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        renormalize: Renormalize,
+        train_bn: bool = False,
+        options: TeacherOptions | None = None,
+    ) -> None:
         self.model = model
         self.renormalize = renormalize
         self.train_bn = train_bn
+        self.options = options or TeacherOptions()
+        if train_bn:
+            self.options = replace(self.options, fold_bn=False)
         self._forward: Callable[[nn.Module, Tensor], object] | None = None
+        self._compiled: Compiled | None = None
+        self._stream = SideStream() if self.options.stream else None
+        # What is run, and the state of the model's weights that it was made from.
+        self._running = model
+        self._made_from: list[object] = []
         self._shared = False
         model.requires_grad_(False)
+        self._modules = list(model.modules())
         self._freeze()
 
     def __deepcopy__(self, memo: dict) -> FrozenTeacher:
@@ -66,6 +91,10 @@ class FrozenTeacher:
             RuntimeError: If no forward reaches a tap.
         """
         self._forward = probe(self.model, recorders)
+        if self.options.compile:
+            name = f'teacher_compile: {type(self.model).__name__}'
+            self._compiled = Compiled(self._forward, name)
+        self._prepare(list(recorders.values()))
 
     @torch.no_grad()
     def record(
@@ -78,12 +107,31 @@ class FrozenTeacher:
             inputs (Tensor): The student's batch (N, C, H, W).
             data_samples (Sequence, optional): Its samples, which tell images from padding.
         """
-        # Each time: a part of it may have been put into training mode since.
+        recorders = list(recorders)
+        # Each time: a part of it may have been put into training mode or loaded since.
         self._freeze()
+        if self._made_from != self._state():
+            self._prepare(recorders)
         with ExitStack() as stack:
             for recorder in recorders:
-                stack.enter_context(recorder.recording(self.model))
-            self._forward(self.model, self.renormalize(inputs, data_samples))
+                stack.enter_context(recorder.recording(self._running))
+            if self._stream is not None:
+                stack.enter_context(self._stream.beside(inputs))
+            stack.enter_context(self.options.precision(inputs.device.type))
+            images = self.renormalize(inputs, data_samples)
+            if self._compiled is None:
+                self._forward(self._running, images)
+            else:
+                self._compiled(self._running, images)
+
+    def join(self, recorders: Iterable[Recorder]) -> None:
+        """Let the current stream wait for the features, if the teacher runs on one of its own.
+
+        Args:
+            recorders (Iterable[Recorder]): The recorders that hold them.
+        """
+        if self._stream is not None:
+            self._stream.join(f for recorder in recorders for f in recorder.features())
 
     def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
         """Move or cast the teacher, as ``nn.Module._apply`` does.
@@ -94,6 +142,7 @@ class FrozenTeacher:
         if self._shared:
             # An EMA that is kept on the CPU must not take along what the distiller needs.
             self.model, self.renormalize = copy.deepcopy((self.model, self.renormalize))
+            self._modules = list(self.model.modules())
             self._shared = False
         self.model._apply(function)
         self.renormalize._apply(function)
@@ -101,14 +150,46 @@ class FrozenTeacher:
             # Its data_preprocessor keeps the device apart, for a use of the teacher by itself.
             self.model._set_device(next(self.model.parameters()).device)
 
+    def _prepare(self, recorders: Sequence[Recorder]) -> None:
+        """Make what is run, and prove on a dummy image that it gives the same features."""
+        device = next(self.model.parameters(), torch.empty(0)).device
+
+        def run(model: nn.Module) -> list[Tensor]:
+            with forked_rng(SEED), self.options.precision(device.type):
+                record_dummy(model, recorders, self._forward)
+            return [feature for recorder in recorders for feature in recorder.features()]
+
+        # Whoever watches the teacher through hooks sees the teacher itself.
+        watched = any(_hooks(module) for module in self._modules)
+        self._running = self.model if watched else fast_copy(self.model, self.options, run)
+        self._made_from = self._state()
+
+    def _state(self) -> list[object]:
+        """Tell by comparison whether weights were loaded, exchanged or moved, or hooks added."""
+        if not self.options.fold_bn and self.options.dtype is None:
+            return []
+        tensors = [
+            (id(tensor), tensor._version, tensor.data_ptr())
+            for module in self._modules
+            for tensor in (*module._parameters.values(), *module._buffers.values())
+            if tensor is not None
+        ]
+        return [*tensors, *(hook for module in self._modules for hook in _hooks(module))]
+
     def _freeze(self) -> None:
-        self.model.eval()
-        if not self.train_bn:
+        norms = [m for m in self._modules if isinstance(m, _BatchNorm)] if self.train_bn else []
+        if not any(module.training for module in self._modules) and not norms:
             return
-        for module in self.model.modules():
-            if isinstance(module, _BatchNorm):
-                # Training without tracking: statistics of the batch, none written.
-                module.training, module.track_running_stats = True, False
+        self.model.eval()
+        for norm in norms:
+            # Training without tracking: statistics of the batch, none written.
+            norm.training, norm.track_running_stats = True, False
+
+
+def _hooks(module: nn.Module) -> list[object]:
+    """Return the hooks on a module's forward that are not a tap's."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    return [hook for hook in hooks if not isinstance(hook, TapHook)]
 
 
 def build_teacher(
@@ -117,6 +198,7 @@ def build_teacher(
     student_preprocessor: BaseDataPreprocessor,
     train_bn: bool = False,
     allow_mismatch: Sequence[str] = (),
+    options: TeacherOptions | None = None,
 ) -> FrozenTeacher:
     """Build a teacher, give it its weights and freeze it.
 
@@ -129,6 +211,7 @@ def build_teacher(
         train_bn (bool): See :class:`FrozenTeacher`. Defaults to False.
         allow_mismatch (Sequence[str]): Patterns of the teacher's parameter names that the
             checkpoint need not fit. Defaults to ().
+        options (TeacherOptions, optional): How it is run. Defaults to None.
 
     Returns:
         FrozenTeacher: The teacher.
@@ -157,7 +240,7 @@ def build_teacher(
         _randomize(model, teacher_pixels)
     elif checkpoint is not None:
         load_weights(model, checkpoint, 'teacher_ckpt', allow_mismatch)
-    return FrozenTeacher(model, Renormalize(pixels, teacher_pixels), train_bn)
+    return FrozenTeacher(model, Renormalize(pixels, teacher_pixels), train_bn, options)
 
 
 def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:

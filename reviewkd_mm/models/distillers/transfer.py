@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reviewkd_mm.models.distillers.compiled import Compiled
 from reviewkd_mm.models.distillers.probe import evaluating
 from reviewkd_mm.models.distillers.warmup import warmup_factor
 from reviewkd_mm.models.recorders import Recorder
@@ -56,6 +57,8 @@ class Transfer(nn.Module):
         built = isinstance(connector, nn.Module)
         self._connector_cfg = None if built else connector
         self.connector = connector if built else None
+        self._takes_sizes = False
+        self._compiled: Compiled | None = None
 
     @torch.no_grad()
     def build_connector(self) -> None:
@@ -70,11 +73,21 @@ class Transfer(nn.Module):
                 self.connector = _build_connector(self._connector_cfg, student, teacher)
             if self.connector is not None:
                 self.connector.to(device=student[0].device, dtype=student[0].dtype)
+                parameters = inspect.signature(self.connector.forward).parameters
+                self._takes_sizes = 'out_sizes' in parameters
         with evaluating(self):
             with config_key('connector'):
                 mapped = self._connect(student, teacher)
             with config_key('loss'):
                 self.loss(mapped, teacher)
+
+    def compile_comparison(self, name: str) -> None:
+        """Run connector and loss through torch.compile from now on.
+
+        Args:
+            name (str): What a warning calls them where that fails.
+        """
+        self._compiled = Compiled(_compare, name, eager=Transfer._compare)
 
     def forward(self) -> Tensor:
         """Compare the recorded features.
@@ -86,12 +99,18 @@ class Transfer(nn.Module):
             ValueError: If the connector or the loss cannot take the features, such as one image
                 with a map of one pixel before BatchNorm.
         """
-        student, teacher = self.student_recorder.features(), self.teacher_recorder.features()
+        student = self.student_recorder.features()
+        teacher = _at_least_in_precision_of(student, self.teacher_recorder.features())
+        compare = self._compiled or Transfer._compare
+        loss = compare(self, student, teacher)
+        factor = warmup_factor(self.warmup_epochs)
+        return loss if factor == 1 else loss * factor
+
+    def _compare(self, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
         with config_key('connector', (ValueError,)):
             mapped = self._connect(student, teacher)
         with config_key('loss', (ValueError,)):
-            loss = self.loss(mapped, teacher)
-        return loss * warmup_factor(self.warmup_epochs)
+            return self.loss(mapped, teacher)
 
     def check_student_learns(self, student: nn.Module) -> None:
         """Check that gradients reach the student at every tap whose stage trains.
@@ -124,9 +143,21 @@ class Transfer(nn.Module):
     def _connect(self, student: list[Tensor], teacher: list[Tensor]) -> Sequence[Tensor]:
         if self.connector is None:
             return student
-        if 'out_sizes' not in inspect.signature(self.connector.forward).parameters:
+        if not self._takes_sizes:
             return self.connector(student)
         return self.connector(student, out_sizes=[tuple(t.shape[-2:]) for t in teacher])
+
+
+def _compare(transfer: Transfer, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
+    """Compare as the transfer does, without what is there for error messages."""
+    return transfer.loss(transfer._connect(student, teacher), teacher)
+
+
+def _at_least_in_precision_of(student: list[Tensor], teacher: list[Tensor]) -> list[Tensor]:
+    if len(student) != len(teacher):
+        return teacher
+    pairs = zip(student, teacher, strict=True)
+    return [t.to(torch.promote_types(s.dtype, t.dtype)) for s, t in pairs]
 
 
 def build_transfers(transfers: Mapping[str, Mapping]) -> nn.ModuleDict:

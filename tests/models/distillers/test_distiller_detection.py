@@ -112,7 +112,8 @@ def test_predictions_are_the_students():
 
 @pytest.mark.parametrize('taps', ['neck', ['backbone.layer2', 'backbone.layer3']])
 def test_heads_of_the_teacher_are_never_run_for_its_features(taps):
-    distiller = detectors(transfers=dict(review=review(student=taps, teacher=taps)))
+    transfers = dict(review=review(student=taps, teacher=taps))
+    distiller = detectors(transfers=transfers, teacher_fold_bn=False)
     calls = count_calls(distiller.teacher)
 
     loss_of(distiller)
@@ -124,7 +125,7 @@ def test_heads_of_the_teacher_are_never_run_for_its_features(taps):
 def test_a_tap_in_the_head_runs_the_whole_network_once_but_no_loss():
     taps = dict(type='ModuleOutputs', source='bbox_head.retina_cls', call=0)
     transfer = dict(student=taps, teacher=taps, loss=dict(type='HCLLoss'))
-    distiller = detectors(transfers=dict(scores=transfer))
+    distiller = detectors(transfers=dict(scores=transfer), teacher_fold_bn=False)
     calls = count_calls(distiller.teacher)
 
     losses = loss_of(distiller)

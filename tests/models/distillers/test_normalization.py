@@ -169,6 +169,7 @@ def test_teacher_in_a_distiller_sees_its_own_pixels(built):
 def test_teacher_of_the_same_pixels_sees_the_same_tensor():
     distiller = build_distiller()
     inputs, samples = batch()
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
     seen = []
     distiller.teacher.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
 
@@ -188,6 +189,7 @@ def test_teacher_without_a_data_preprocessor_takes_the_students(built):
     student = classifier(data_preprocessor=dict(IMAGENET, to_rgb=True))
     distiller = build_distiller(student=student, **teacher)
     inputs, samples = batch()
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
     seen = []
     distiller.teacher.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
 

@@ -1,0 +1,107 @@
+"""How a teacher is run: nothing here changes what it computes, beyond rounding."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reviewkd_mm.models.distillers.fold_batch_norm import fold_batch_norm
+from reviewkd_mm.models.distillers.probe import FAILURES
+from reviewkd_mm.utils import did_you_mean
+
+DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16, 'fp32': torch.float32}
+
+Run = Callable[[nn.Module], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """How the teacher is run.
+
+    Args:
+        dtype (str, optional): Precision of its convolutions and linear layers: ``'bf16'``,
+            ``'fp16'`` or ``'fp32'``. Defaults to None, which means that of the student,
+            mixed precision included.
+        fold_bn (bool): Whether BatchNorm is folded into convolutions where the outputs prove
+            that nothing changes. Defaults to False.
+        compile (bool): Whether it is compiled. Defaults to False.
+        stream (bool): Whether it runs on a CUDA stream of its own. Defaults to False.
+
+    Raises:
+        ValueError: If the dtype is none of these.
+    """
+
+    dtype: str | None = None
+    fold_bn: bool = False
+    compile: bool = False
+    stream: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise ValueError(
+                f'teacher_dtype={self.dtype!r}: expected None, which follows the student, or one '
+                f'of {[*DTYPES]}; {did_you_mean(str(self.dtype), DTYPES)}'
+            )
+
+    @contextmanager
+    def precision(self, device_type: str) -> Iterator[None]:
+        """Run the block in the precision of the options.
+
+        Args:
+            device_type (str): The type of the teacher's device.
+        """
+        if self.dtype is None:
+            yield
+            return
+        dtype = DTYPES[self.dtype]
+        half = dtype != torch.float32
+        with torch.autocast(device_type, dtype=dtype if half else None, enabled=half):
+            yield
+
+
+def fast_copy(model: nn.Module, options: TeacherOptions, run: Run) -> nn.Module:
+    """Copy a frozen model into the form in which it runs fastest, its features proven equal.
+
+    Args:
+        model (nn.Module): The model, which is left as it is.
+        options (TeacherOptions): What may be done.
+        run (Callable[[nn.Module], Sequence[Tensor]]): Runs a model on an image that is the same
+            each time, in the precision of the options, and returns its features.
+
+    Returns:
+        nn.Module: The copy; the model itself where nothing is to be done.
+    """
+    half = options.dtype in ('bf16', 'fp16')
+    if not options.fold_bn and not half:
+        return model
+    fast = copy.deepcopy(model)
+    folded = fold_batch_norm(fast, lambda: run(fast)) if options.fold_bn else 0
+    stored = half and _store_weights(fast, DTYPES[options.dtype], run)
+    return fast if folded or stored else model
+
+
+def _store_weights(model: nn.Module, dtype: torch.dtype, run: Run) -> bool:
+    """Keep the weights in the dtype to which autocast would cast them in each forward."""
+    layers = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    weights = [
+        parameter
+        for layer in model.modules()
+        if isinstance(layer, layers)
+        for parameter in (layer.weight, layer.bias)
+        if parameter is not None
+    ]
+    originals = [weight.data for weight in weights]
+    for weight in weights:
+        weight.data = weight.data.to(dtype)
+    try:
+        run(model)
+    except FAILURES:  # A part of it computes outside of autocast.
+        for weight, original in zip(weights, originals, strict=True):
+            weight.data = original
+        return False
+    return True
