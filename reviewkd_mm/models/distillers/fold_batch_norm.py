@@ -14,9 +14,6 @@ from reviewkd_mm.models.distillers.probe import FAILURES
 
 Run = Callable[[], Sequence[Tensor]]
 
-# Of the norm of a feature; rounding stays far below it, a wrong pair is far above.
-TOLERANCE = 1e-4
-
 
 @dataclass
 class _Pair:
@@ -119,6 +116,10 @@ def _gives(run: Run, features: Sequence[Tensor]) -> bool:
         found = run()
     except FAILURES:  # A model may read an attribute of a BatchNorm that is gone.
         return False
-    return all(
-        bool((a - b).norm() <= TOLERANCE * b.norm()) for a, b in zip(found, features, strict=True)
-    )
+    return all(_is_close(a, b) for a, b in zip(found, features, strict=True))
+
+
+def _is_close(actual: Tensor, expected: Tensor) -> bool:
+    # Half of the digits: rounding stays far below, a wrong pair is far above.
+    tolerance = torch.finfo(expected.dtype).eps ** 0.5
+    return bool((actual - expected).norm() <= tolerance * expected.norm())

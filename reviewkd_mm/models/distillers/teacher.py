@@ -152,16 +152,21 @@ class FrozenTeacher:
 
     def _prepare(self, recorders: Sequence[Recorder]) -> None:
         """Make what is run, and prove on a dummy image that it gives the same features."""
-        device = next(self.model.parameters(), torch.empty(0)).device
+        device_type = next(self.model.parameters(), torch.empty(0)).device.type
 
         def run(model: nn.Module) -> list[Tensor]:
-            with forked_rng(SEED), self.options.precision(device.type):
+            with forked_rng(SEED):
                 record_dummy(model, recorders, self._forward)
             return [feature for recorder in recorders for feature in recorder.features()]
 
         # Whoever watches the teacher through hooks sees the teacher itself.
         watched = any(_hooks(module) for module in self._modules)
-        self._running = self.model if watched else fast_copy(self.model, self.options, run)
+        if watched:
+            self._running = self.model
+        else:
+            # The student's mixed precision is not for the proof.
+            with torch.autocast(device_type, enabled=False):
+                self._running = fast_copy(self.model, self.options, run)
         self._made_from = self._state()
 
     def _state(self) -> list[object]:

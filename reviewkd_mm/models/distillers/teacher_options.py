@@ -71,7 +71,7 @@ def fast_copy(model: nn.Module, options: TeacherOptions, run: Run) -> nn.Module:
         model (nn.Module): The model, which is left as it is.
         options (TeacherOptions): What may be done.
         run (Callable[[nn.Module], Sequence[Tensor]]): Runs a model on an image that is the same
-            each time, in the precision of the options, and returns its features.
+            each time and returns its features.
 
     Returns:
         nn.Module: The copy; the model itself where nothing is to be done.
@@ -79,10 +79,24 @@ def fast_copy(model: nn.Module, options: TeacherOptions, run: Run) -> nn.Module:
     half = options.dtype in ('bf16', 'fp16')
     if not options.fold_bn and not half:
         return model
-    fast = copy.deepcopy(model)
-    folded = fold_batch_norm(fast, lambda: run(fast)) if options.fold_bn else 0
-    stored = half and _store_weights(fast, DTYPES[options.dtype], run)
+    fast, folded, stored = copy.deepcopy(model), 0, False
+    if options.fold_bn:
+        fast, folded = _fold_in_double(fast, run)
+    if half:
+        device_type = next(model.parameters()).device.type
+        with options.precision(device_type):
+            stored = _store_weights(fast, DTYPES[options.dtype], run)
     return fast if folded or stored else model
+
+
+def _fold_in_double(model: nn.Module, run: Run) -> tuple[nn.Module, int]:
+    """Fold where rounding, TensorFloat-32's too, can neither hide a wrong pair nor refuse one."""
+    try:
+        double = copy.deepcopy(model).double()
+        folded = fold_batch_norm(double, lambda: run(double))
+    except FAILURES:  # A device without doubles, or a model that makes single ones itself.
+        return model, 0
+    return double.to(next(model.parameters()).dtype), folded
 
 
 def _store_weights(model: nn.Module, dtype: torch.dtype, run: Run) -> bool:

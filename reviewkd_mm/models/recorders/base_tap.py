@@ -7,6 +7,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -202,9 +203,13 @@ class _Value:
         self.cloned = clone
         self.tensors = [t.clone() for t in tensors] if clone else tensors
         self._originals = tensors
-        self._versions = [t._version for t in tensors]
+        # A compiled graph has no versions; what an earlier forward has learned holds there.
+        compiling = torch.compiler.is_compiling()
+        self._versions = None if compiling else [t._version for t in tensors]
 
     @property
     def overwritten(self) -> bool:
+        if self._versions is None:
+            return self.cloned
         pairs = zip(self._originals, self._versions, strict=True)
         return any(tensor._version != version for tensor, version in pairs)
