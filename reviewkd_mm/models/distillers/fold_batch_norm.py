@@ -54,7 +54,7 @@ def _find_pairs(model: nn.Module, run: Run) -> tuple[list[_Pair], list[Tensor]]:
         # The tensor is kept, so that no other one gets its id.
         written[id(output)] = name, output, output._version
 
-    def before_norm(name: str, value: Tensor) -> None:
+    def before_norm(name: str, value: Tensor | None) -> None:
         calls[name] = calls.get(name, 0) + 1
         conv, _, version = written.get(id(value), ('', None, 0))
         if conv and value._version == version:
@@ -82,14 +82,14 @@ def _output_hook(act: Callable[[str, Tensor], None], name: str) -> Callable[...,
 
 
 def _input_hook(act: Callable[[str, Tensor], None], name: str) -> Callable[..., None]:
-    return lambda module, inputs: act(name, inputs[0])
+    return lambda module, inputs: act(name, inputs[0] if inputs else None)
 
 
 def _fold_proven(
     model: nn.Module, pairs: Sequence[_Pair], run: Run, features: Sequence[Tensor]
 ) -> int:
     """Fold all pairs at once; if the features change, each half by itself."""
-    if not pairs:
+    if not pairs or not features:
         return 0
     unfolded = [
         (pair, model.get_submodule(pair.conv), model.get_submodule(pair.norm)) for pair in pairs

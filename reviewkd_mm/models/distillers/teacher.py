@@ -168,6 +168,11 @@ class FrozenTeacher:
             with torch.autocast(device_type, enabled=False):
                 self._running = fast_copy(self.model, self.options, run)
         self._made_from = self._state()
+        if self._running is self.model:
+            return
+        # The taps learn what they must clone, which they cannot in a compiled forward.
+        with self.options.precision(device_type):
+            run(self._running)
 
     def _state(self) -> list[object]:
         """Tell by comparison whether weights were loaded, exchanged or moved, or hooks added."""

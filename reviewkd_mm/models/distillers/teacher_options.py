@@ -76,27 +76,25 @@ def fast_copy(model: nn.Module, options: TeacherOptions, run: Run) -> nn.Module:
     Returns:
         nn.Module: The copy; the model itself where nothing is to be done.
     """
-    half = options.dtype in ('bf16', 'fp16')
-    if not options.fold_bn and not half:
-        return model
-    fast, folded, stored = copy.deepcopy(model), 0, False
-    if options.fold_bn:
-        fast, folded = _fold_in_double(fast, run)
-    if half:
-        device_type = next(model.parameters()).device.type
-        with options.precision(device_type):
-            stored = _store_weights(fast, DTYPES[options.dtype], run)
-    return fast if folded or stored else model
+    folded = _fold_in_double(model, run) if options.fold_bn else None
+    fast = model if folded is None else folded
+    if options.dtype not in ('bf16', 'fp16'):
+        return fast
+    if folded is None:
+        fast = copy.deepcopy(model)
+    with options.precision(next(model.parameters()).device.type):
+        stored = _store_weights(fast, DTYPES[options.dtype], run)
+    return model if folded is None and not stored else fast
 
 
-def _fold_in_double(model: nn.Module, run: Run) -> tuple[nn.Module, int]:
+def _fold_in_double(model: nn.Module, run: Run) -> nn.Module | None:
     """Fold where rounding, TensorFloat-32's too, can neither hide a wrong pair nor refuse one."""
     try:
         double = copy.deepcopy(model).double()
         folded = fold_batch_norm(double, lambda: run(double))
     except FAILURES:  # A device without doubles, or a model that makes single ones itself.
-        return model, 0
-    return double.to(next(model.parameters()).dtype), folded
+        return None
+    return double.to(next(model.parameters()).dtype) if folded else None
 
 
 def _store_weights(model: nn.Module, dtype: torch.dtype, run: Run) -> bool:

@@ -67,7 +67,8 @@ class Transfer(nn.Module):
         Raises:
             ValueError: If channels, numbers or shapes of the features do not fit.
         """
-        student, teacher = self.student_recorder.features(), self.teacher_recorder.features()
+        student = self.student_recorder.features()
+        teacher = _at_least_in_precision_of(student, self.teacher_recorder.features())
         with config_key('connector'):
             if self._connector_cfg is not None:
                 self.connector = _build_connector(self._connector_cfg, student, teacher)
