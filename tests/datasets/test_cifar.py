@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mmcv.transforms import RandomFlip
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from mmpretrain.datasets.transforms import RandomCrop
+from torch.utils.data import DataLoader
 
 from reviewkd_mm.datasets import CIFAR100
 from reviewkd_mm.registry import DATASETS
@@ -69,7 +73,10 @@ def test_the_first_images_alone(root):
     np.testing.assert_array_equal(first[11]['img'], whole[11]['img'])
 
 
-def test_the_pipeline_of_the_cifar_configs(root):
+def build_loader(
+    root: Path, wrapper: dict | None = None, num_workers: int = 0, seed: int = 0
+) -> DataLoader:
+    """Build a dataloader of the training split as the CIFAR configs set it up."""
     dataset = dict(
         type='reviewkd_mm.CIFAR100',
         data_root=str(root),
@@ -81,19 +88,58 @@ def test_the_pipeline_of_the_cifar_configs(root):
         ],
     )
     config = dict(
-        dataset=dataset,
+        dataset=dataset if wrapper is None else dict(wrapper, dataset=dataset),
         batch_size=5,
+        num_workers=num_workers,
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='default_collate'),
     )
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        loader = Runner.build_dataloader(config)
+        return Runner.build_dataloader(config, seed=seed)
+
+
+def read_labels(batch: dict) -> list[int]:
+    return [sample.gt_label.item() for sample in batch['data_samples']]
+
+
+def read_epoch(loader: DataLoader) -> torch.Tensor:
+    return torch.cat([batch['inputs'] for batch in loader])
+
+
+def test_the_pipeline_of_the_cifar_configs(root):
+    loader = build_loader(root)
 
     batch = next(iter(loader))
 
     assert batch['inputs'].shape == (5, 3, 32, 32)
-    labels = [sample.gt_label.item() for sample in batch['data_samples']]
-    assert labels == loader.dataset.get_gt_labels()[:5].tolist()
+    assert batch['inputs'].dtype == torch.uint8
+    assert read_labels(batch) == loader.dataset.get_gt_labels()[:5].tolist()
+
+
+def test_a_batch_is_cropped_and_flipped_at_once(root, monkeypatch):
+    """One image at a time costs several times as much."""
+    monkeypatch.setattr(RandomCrop, 'transform', None)
+    monkeypatch.setattr(RandomFlip, 'transform', None)
+
+    assert len(list(build_loader(root))) == 6
+
+
+def test_the_seed_decides_what_the_workers_draw(root):
+    first, again, other = (
+        read_epoch(build_loader(root, num_workers=2, seed=seed)) for seed in (0, 0, 1)
+    )
+
+    assert first.shape == (30, 3, 32, 32)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_wrapper_that_asks_for_one_image_at_a_time(root):
+    loader = build_loader(root, wrapper=dict(type='RepeatDataset', times=2))
+
+    labels = [label for batch in loader for label in read_labels(batch)]
+
+    assert labels == loader.dataset.dataset.get_gt_labels().tolist() * 2
 
 
 def test_original_files_pass_the_md5_check(root, monkeypatch):
