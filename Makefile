@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,10 @@ lint: setup ## check style and formatting
 format: setup ## fix what lint would complain of, where that can be done by itself
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
+
+docs: setup ## build the pages into docs/_build
+	@$(RUN) -m pip install -q -r requirements/docs.txt
+	@$(RUN) -m sphinx -W -q docs docs/_build
 
 clean: ## remove .venv and everything that was built; work_dirs stay
 	@rm -rf $(VENV) build dist *.egg-info reviewkd_mm/.mim .pytest_cache .ruff_cache

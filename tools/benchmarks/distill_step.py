@@ -1,269 +1,123 @@
-"""Time one distillation step against its parts, side by side in one process.
+"""Time a distillation step against its parts, and each setting of speed on and off.
 
-The parts are the student's training step alone, the teacher's features, and the transfers
-(connectors and losses) alone on features of the same shapes. What the distilled step costs beyond
-their sum is the distiller's own overhead. Weights are random and the data are generated: nothing
-is downloaded. With a learning rate of 0 every round repeats the same step.
+All rows of a pair's table run in turn, round by round, in one process. Weights are random and
+the data are generated: nothing is downloaded. With a learning rate of 0 every round repeats the
+same step. `x yardstick` compares ABF + HCL with their textbook form, and whole steps with the sum
+of the student's step, the teacher's features and the textbook form.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import gc
-import logging
-import statistics
+import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
-from mmengine.config import Config
-from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapper
-from mmengine.registry import DefaultScope
 from rich.console import Console
-from rich.table import Table
-from torch import Tensor
 
 # A checkout runs its own package, installed or not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from step_machine import describe_machine, has_bf16
+from step_memory import measure_peak
+from step_models import load_pair, quiet
+from step_pairs import PAIRS, Job, own_pair
+from step_processes import measure_processes
+from step_report import describe, make_table, write_json, write_markdown
+from step_results import Results, summarize
+from step_rows import ROWS, STEP_DEFAULTS, STUDENT, Kind, Row, applicable, select_rows
+from step_runs import Runs
+from step_timing import measure
+
 from reviewkd_mm import cli
-from reviewkd_mm.config import is_distiller
-from reviewkd_mm.engine.student_export import build_student, student_config
-from reviewkd_mm.models.distillers import Distiller, Transfer
-from reviewkd_mm.registry import MODELS
 
-ROOT = Path(__file__).resolve().parents[2]
-PAIR = ROOT / 'configs' / 'reviewkd' / 'retinanet_r101_r50_coco.py'
-BOXES = 7  # An image of COCO has 7.3 on average.
-WARMUP = 2  # Rounds; in the first one recorders learn what they must clone.
-
-STUDENT, TEACHER, TRANSFERS = 'student step alone', 'teacher features', 'transfers alone'
-SUM, DISTILLED, RATIO = 'sum of the three', 'distilled step', 'distilled step / sum'
+OUT = Path('work_dirs', 'benchmarks', 'distill_step.json')
+STEPS = (Kind.STUDENT, Kind.STEP)
+# What torch.compile may compile of the same code, here for many models.
+GRAPHS = 64
+KERNELS = 2**14
+WIDTH = 110  # Of a table, in characters.
 
 
-@dataclass
-class Timing:
-    """Seconds that something took.
+def plan_jobs(args: argparse.Namespace) -> Iterator[Job]:
+    """Yield what each table measures: every pair at every size.
 
     Args:
-        wall (float): Wall time.
-        cpu (float): CPU time of all threads of the process, which other processes disturb less.
+        args (argparse.Namespace): Of :func:`parse_args`.
     """
+    pairs = [PAIRS[name] for name in args.pairs or PAIRS]
+    for pair in [own_pair(args.config)] if args.config else pairs:
+        images = args.image_sizes or [pair.image_size]
+        batches = args.batch_sizes or [pair.batch_size]
+        for image_size, batch_size in product(images, batches):
+            yield Job(
+                pair.name,
+                str(pair.config),
+                image_size,
+                batch_size,
+                device=args.device,
+                threads=args.threads,
+                rounds=args.rounds,
+            )
 
-    wall: float
-    cpu: float
 
-
-class GivenFeatures:
-    """Take a recorder's place in a transfer: the same features each time.
+def measure_job(job: Job, rows: Sequence[Row], memory: bool = False) -> Results:
+    """Measure the rows of a table in turn, in this process.
 
     Args:
-        features (Sequence[Tensor]): The features (N, C, H, W), shallow to deep.
+        job (Job): What is measured.
+        rows (Sequence[Row]): The rows, those included that this pair or machine has not.
+        memory (bool): Whether to measure their peak memory too, each in a process of its own.
+            Defaults to False.
     """
-
-    def __init__(self, features: Sequence[Tensor]) -> None:
-        self._features = [f.detach().requires_grad_(f.requires_grad) for f in features]
-
-    def features(self) -> list[Tensor]:
-        """Return the features, which are leaves of the graph."""
-        return self._features
-
-
-def build_pair(cfg: Config, device: str) -> tuple[Distiller, BaseModel]:
-    """Build a distiller with random weights, and its student once more, alone.
-
-    Args:
-        cfg (Config): The distiller's training config.
-        device (str): Where both are put, in training mode.
-
-    Returns:
-        tuple[Distiller, BaseModel]: The distiller, and an ordinary model with the weights of its
-        student.
-    """
-    student = build_student(student_config(cfg))
-    model = copy.deepcopy(cfg.model)
-    # Without init_weights() the student loads no Pretrained weights either.
-    model.teacher_ckpt = 'random'
-    if 'data_preprocessor' in cfg:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        distiller = MODELS.build(model)
-    student.load_state_dict(distiller.student.state_dict())
-    return distiller.to(device).train(), student.to(device).train()
-
-
-def generate_batch(model: BaseModel, batch_size: int, image_size: int) -> dict[str, Any]:
-    """Generate what a dataloader would give: square uint8 images with boxes and masks, or labels.
-
-    Args:
-        model (BaseModel): The student, a classifier or a detector.
-        batch_size (int): Number of images.
-        image_size (int): Height and width in pixels.
-
-    Returns:
-        dict: ``inputs`` and ``data_samples``.
-    """
-    if type(model).__module__.startswith('mmpretrain.'):
-        from mmpretrain.structures import DataSample
-
-        images = torch.randint(256, (batch_size, 3, image_size, image_size), dtype=torch.uint8)
-        return dict(
-            inputs=images, data_samples=[DataSample().set_gt_label(0) for _ in range(batch_size)]
-        )
-    from mmdet.testing import demo_mm_inputs
-
-    shape = (3, image_size, image_size)
-    batch = demo_mm_inputs(batch_size, shape, num_items=[BOXES] * batch_size, with_mask=True)
-    for sample in batch['data_samples']:
-        sample.gt_instances.labels.zero_()  # The one class that every detector has.
-    return batch
-
-
-def build_parts(
-    distiller: Distiller, student: BaseModel, batch: dict[str, Any]
-) -> dict[str, Callable[[], object]]:
-    """Return the distilled step and its parts by name, ready to be called again and again.
-
-    Both steps are MMEngine's ``train_step``: data_preprocessor, losses, backward and the update
-    of every parameter that trains. The transfers alone are forward and backward without an update.
-
-    Args:
-        distiller (Distiller): The distiller.
-        student (BaseModel): Its student alone.
-        batch (dict): A batch as a dataloader gives it.
-    """
-    data = distiller.data_preprocessor(batch, True)
-    inputs, samples = data['inputs'], data['data_samples']
-    transfers = [_detach(distiller, name, inputs, samples) for name in distiller.transfers]
-    optimizers = {model: _build_optimizer(model) for model in (student, distiller)}
-    return {
-        STUDENT: lambda: student.train_step(batch, optimizers[student]),
-        TEACHER: lambda: distiller._teacher.record([], inputs, samples),
-        TRANSFERS: lambda: _train_alone(transfers),
-        DISTILLED: lambda: distiller.train_step(batch, optimizers[distiller]),
-    }
-
-
-def _build_optimizer(model: BaseModel) -> OptimWrapper:
-    sgd = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, weight_decay=1e-4)
-    return OptimWrapper(sgd)
-
-
-def _detach(distiller: Distiller, name: str, inputs: Tensor, samples: Sequence) -> Transfer:
-    """Copy a transfer and give it the features of one forward of student and teacher."""
-    transfer = distiller.transfers[name]
-    alone = copy.deepcopy(transfer)
-    distiller._teacher.record([transfer.teacher_recorder], inputs, samples)
-    with transfer.student_recorder.recording(distiller.student):
-        distiller.student(inputs, samples, mode='loss')
-    alone.student_recorder = GivenFeatures(transfer.student_recorder.features())
-    alone.teacher_recorder = GivenFeatures(transfer.teacher_recorder.features())
-    transfer.clear()
-    return alone
-
-
-def _train_alone(transfers: Sequence[Transfer]) -> None:
-    sum(transfer() for transfer in transfers).backward()
-    for transfer in transfers:
-        for leaf in (*transfer.parameters(), *transfer.student_recorder.features()):
-            leaf.grad = None
-
-
-def measure(
-    parts: dict[str, Callable[[], object]], rounds: int, warmup: int = WARMUP
-) -> dict[str, Timing]:
-    """Run all parts in turn, round by round, so that a disturbance hits them alike.
-
-    Args:
-        parts (dict): What is timed, by name.
-        rounds (int): Number of rounds that count.
-        warmup (int): Rounds before them that do not. Defaults to 2.
-
-    Returns:
-        dict[str, Timing]: The medians by name.
-    """
-    timings = {name: [] for name in parts}
-    for _ in range(warmup + rounds):
-        with _no_garbage_collection():
-            for name, run in parts.items():
-                timings[name].append(_time(run))
-    return {name: _median(taken[warmup:]) for name, taken in timings.items()}
+    runs = Runs(job)
+    rows = applicable(rows, runs.is_detector, job.device)
+    timed = [row for row in rows if _is_timed(row, job.device)]
+    calls = {row.name: runs.build(row) for row in timed}
+    with _fresh_compiler() if any(row.compiled for row in timed) else nullcontext():
+        timings = measure(calls, job.rounds, report=_report)
+    notes = {row.name: 'fell back to eager' for row in timed if runs.fell_back(row)}
+    peaks = {}
+    if memory:
+        del runs, calls
+        gc.collect()  # The processes need what they held.
+        peaks = {row.name: measure_peak(job, row) for row in timed}
+    return Results(job, summarize(rows, timings, peaks, notes))
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Collect garbage before, not while a part is timed that did not leave it behind."""
-    gc.collect()
-    gc.disable()
-    try:
+def _fresh_compiler() -> Iterator[None]:
+    """Forget what an earlier table compiled, and let each row compile graphs of its own."""
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=GRAPHS):
         yield
-    finally:
-        gc.enable()
 
 
-def _time(run: Callable[[], object]) -> Timing:
-    _synchronize()
-    wall, cpu = time.perf_counter(), time.process_time()
-    run()
-    _synchronize()
-    return Timing(time.perf_counter() - wall, time.process_time() - cpu)
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-
-
-def _median(timings: Sequence[Timing]) -> Timing:
-    return Timing(
-        statistics.median(t.wall for t in timings), statistics.median(t.cpu for t in timings)
-    )
-
-
-def summarize(timings: dict[str, Timing]) -> dict[str, Timing]:
-    """Add the sum of the parts and what the distilled step costs of it.
+def measure_growth(job: Job, rows: Sequence[Row], processes: int) -> Results:
+    """Measure steps in several processes.
 
     Args:
-        timings (dict[str, Timing]): The medians of :func:`build_parts` by name.
-
-    Returns:
-        dict[str, Timing]: The rows of the table: seconds, and a ratio in the last one.
+        job (Job): What is measured.
+        rows (Sequence[Row]): Steps.
+        processes (int): Number of processes.
     """
-    parts = [timings[name] for name in (STUDENT, TEACHER, TRANSFERS)]
-    whole = timings[DISTILLED]
-    total = Timing(sum(part.wall for part in parts), sum(part.cpu for part in parts))
-    ratio = Timing(whole.wall / total.wall, whole.cpu / total.cpu)
-    names = (STUDENT, TEACHER, TRANSFERS, SUM, DISTILLED, RATIO)
-    return dict(zip(names, (*parts, total, whole, ratio), strict=True))
+    rows = applicable(rows, is_detector=False, device=job.device)  # Steps are the same of both.
+    timed = [row for row in rows if _is_timed(row, job.device)]
+    timings = measure_processes(job, timed, processes)
+    return Results(job, summarize(rows, timings, {}, {}), processes)
 
 
-def make_table(rows: dict[str, Timing], title: str, caption: str) -> Table:
-    """Lay out the rows of :func:`summarize`.
+def _is_timed(row: Row, device: str) -> bool:
+    return row.kind is not Kind.SUM and (has_bf16(device) or not row.bf16)
 
-    Args:
-        rows (dict[str, Timing]): Seconds by name, and the ratio.
-        title (str): What was measured.
-        caption (str): How it was measured.
-    """
-    table = Table(title=title, caption=caption)
-    for column in ('', 'wall (s)', 'x student', 'CPU (s)', 'x student'):
-        table.add_column(column, justify='right' if column else 'left')
-    alone = rows[STUDENT]
-    for name, row in rows.items():
-        if name == RATIO:
-            table.add_section()
-            table.add_row(name, f'{row.wall:.3f}', '', f'{row.cpu:.3f}', '')
-            continue
-        wall, cpu = f'{row.wall / alone.wall:.3f}', f'{row.cpu / alone.cpu:.3f}'
-        table.add_row(name, f'{row.wall:.4f}', wall, f'{row.cpu:.4f}', cpu)
-    return table
+
+def _report(text: str) -> None:
+    print(f'  {text}', file=sys.stderr, flush=True)
 
 
 def _positive(text: str) -> int:
@@ -272,43 +126,113 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--config', default=PAIR, help=f"the pair's config (default: {PAIR.name})")
-    for option, default, what in (
-        ('--image-size', 416, 'pixels a side'),
-        ('--batch-size', 2, 'images a step'),
-        ('--rounds', 5, 'rounds that count'),
-    ):
-        text = f'{what} (default: {default})'
-        parser.add_argument(option, type=_positive, default=default, help=text)
-    parser.add_argument('--threads', type=_positive, help="torch's threads (default: its choice)")
+def _build_parser() -> argparse.ArgumentParser:
+    meanings = '\n'.join(f'  {row.name}: {row.meaning}' for row in ROWS)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=f'rows of a table:\n{meanings}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    pairs = parser.add_mutually_exclusive_group()
+    pairs.add_argument(
+        '--pairs', nargs='+', choices=PAIRS, help='some of the pairs (default: all)'
+    )
+    pairs.add_argument('--config', help="a distiller's config instead, at 416 px and batch 2")
+    for name, what in (('image-size', 'pixels a side'), ('batch-size', 'images a step')):
+        parser.add_argument(
+            f'--{name}',
+            f'--{name}s',
+            dest=f'{name}s'.replace('-', '_'),
+            type=_positive,
+            nargs='+',
+            metavar='N',
+            help=f"{what}, a table for each number (default: the pair's)",
+        )
+    parser.add_argument(
+        '--processes',
+        type=_positive,
+        nargs='+',
+        metavar='N',
+        help="instead the student's and the distilled step in N processes that average gradients",
+    )
+    parser.add_argument(
+        '--rows', nargs='+', default=[], metavar='PATTERN', help="some rows, such as 'step:*'"
+    )
+    parser.add_argument(
+        '--no-compile', action='store_true', help='no rows that compile, which takes minutes'
+    )
+    parser.add_argument(
+        '--memory', action='store_true', help='peak memory too, in a process for each row'
+    )
+    parser.add_argument(
+        '--rounds', type=_positive, default=5, metavar='N', help='that count (default: 5)'
+    )
+    parser.add_argument(
+        '--threads', type=_positive, metavar='N', help="torch's, a process (default: its choice)"
+    )
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
-    return parser.parse_args(argv)
+    parser.add_argument(
+        '--json', type=Path, default=OUT, metavar='FILE', help='results (default: %(default)s)'
+    )
+    parser.add_argument('--markdown', type=Path, metavar='FILE', help='tables for a page')
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; ``rows`` are :class:`Row` in what it returns."""
+    parser = _build_parser()
+    args = parser.parse_args(argv)
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        parser.error('--device cuda: torch finds no GPU')
+    if args.device == 'cuda' and max(args.processes or [1]) > torch.cuda.device_count():
+        parser.error(f'--processes: there are {torch.cuda.device_count()} GPUs, one for each')
+    if args.processes and args.memory:
+        parser.error('--memory: expected without --processes')
+    patterns = args.rows or ([STUDENT, STEP_DEFAULTS] if args.processes else [])
+    try:
+        kinds = STEPS if args.processes else Kind
+        args.rows = select_rows(patterns, compiled=not args.no_compile, kinds=kinds)
+    except ValueError as error:
+        parser.error(str(error))
+    return args
+
+
+def measure_all(args: argparse.Namespace) -> Iterator[Results]:
+    """Yield a table after another.
+
+    Args:
+        args (argparse.Namespace): Of :func:`parse_args`.
+    """
+    for job in plan_jobs(args):
+        for processes in args.processes or [None]:
+            _report(Results(job, processes=processes).title)
+            if processes is None:
+                yield measure_job(job, args.rows, args.memory)
+            else:
+                yield measure_growth(job, args.rows, processes)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Build a pair, measure it and print the table."""
+    """Measure what is asked for, and print and write each table when it is done."""
     args = parse_args(argv)
+    # Many models in one process would push each other's kernels out of oneDNN's cache.
+    os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', str(KERNELS))
     if args.threads:
         torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    with ExitStack() as stack, cli.readable_errors():
-        # MMEngine logs every parameter that it initialises.
-        stack.callback(logging.disable, logging.root.manager.disable)
-        logging.disable(logging.INFO)
-        cfg = cli.load_config(str(args.config))
-        if not is_distiller(cfg.model):
-            sys.exit(f'error: --config {args.config}: its model has no student and teacher')
-        distiller, student = build_pair(cfg, args.device)
-        batch = generate_batch(student, args.batch_size, args.image_size)
-        rows = summarize(measure(build_parts(distiller, student, batch), args.rounds))
-    caption = (
-        f'{args.batch_size} images of {args.image_size} px, medians of {args.rounds} rounds\n'
-        f'torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads'
-    )
-    Console().print(make_table(rows, Path(args.config).stem, caption))
+    machine = describe_machine(args.device)
+    settings = dict(rounds=args.rounds, threads=args.threads, device=args.device)
+    caption = describe(machine, args.rounds)
+    tables, console = [], Console()
+    console.width = max(console.width, WIDTH)
+    with cli.readable_errors(), quiet():
+        if args.config:
+            load_pair(args.config)
+        for results in measure_all(args):
+            tables.append(results)
+            console.print(make_table(results, caption))
+            write_json(args.json, tables, machine, settings)
+            if args.markdown:
+                write_markdown(args.markdown, tables, caption)
 
 
 if __name__ == '__main__':

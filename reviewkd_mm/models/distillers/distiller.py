@@ -140,7 +140,11 @@ class Distiller(BaseModel):
 
     @property
     def teacher(self) -> nn.Module:
-        """The teacher, which is no submodule."""
+        """The teacher, which is no submodule.
+
+        What runs may be a faster copy of it, made anew when weights are loaded into the teacher.
+        One with forward hooks runs itself.
+        """
         return self._teacher.model
 
     def init_weights(self) -> None:
@@ -148,8 +152,9 @@ class Distiller(BaseModel):
 
         A student that was given as a built model keeps its weights, and so does the teacher.
         """
-        # Random numbers are drawn in the order of the memory.
-        self._set_memory_format(torch.contiguous_format)
+        if self.channels_last:
+            # Random numbers are drawn in the order of the memory: the order of the student alone.
+            self._set_memory_format(torch.contiguous_format)
         if not self._student_has_weights and hasattr(self.student, 'init_weights'):
             self.student.init_weights()
         with forked_rng(SEED):
@@ -177,7 +182,7 @@ class Distiller(BaseModel):
         """
         if mode == 'loss':
             return self.loss(inputs, data_samples)
-        return self.student(inputs, data_samples, mode=mode)
+        return self.student(self._lay_out(inputs), data_samples, mode=mode)
 
     def loss(self, inputs: Tensor, data_samples: Sequence | None = None) -> dict[str, Any]:
         """Compute the student's losses and one more for each transfer.
@@ -195,8 +200,7 @@ class Distiller(BaseModel):
                 recorded nothing, or no gradient reaches the student at a tap.
         """
         transfers = self.transfers.values()
-        if self.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        inputs = self._lay_out(inputs)
         try:
             # First the teacher: its activations are gone before the student's are kept.
             recorders = [transfer.teacher_recorder for transfer in transfers]
@@ -215,6 +219,11 @@ class Distiller(BaseModel):
             for transfer in transfers:
                 transfer.clear()
         return losses
+
+    def _lay_out(self, inputs: Tensor) -> Tensor:
+        if not self.channels_last:
+            return inputs
+        return inputs.contiguous(memory_format=torch.channels_last)
 
     def _task_losses(self, inputs: Tensor, data_samples: Sequence | None) -> dict[str, Any]:
         with ExitStack() as stack:
