@@ -17,6 +17,9 @@ from contextlib import contextmanager, nullcontext
 from itertools import product
 from pathlib import Path
 
+# oneDNN keeps 1,024 kernels: with more, a row would pay for those that the others pushed out.
+os.environ.setdefault('ONEDNN_PRIMITIVE_CACHE_CAPACITY', '65536')
+
 import torch
 from rich.console import Console
 
