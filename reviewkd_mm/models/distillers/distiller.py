@@ -128,7 +128,7 @@ class Distiller(BaseModel):
     def _build_connectors(self) -> None:
         transfers = self.transfers.items()
         if self.channels_last:
-            self.to(memory_format=torch.channels_last)
+            _set_memory_format(self, torch.channels_last)
         probe(self.student, {f'transfers.{n}.student': t.student_recorder for n, t in transfers})
         self._teacher.probe({f'transfers.{n}.teacher': t.teacher_recorder for n, t in transfers})
         for name, transfer in transfers:
@@ -136,7 +136,7 @@ class Distiller(BaseModel):
                 transfer.build_connector()
             transfer.clear()
         if self.channels_last:
-            self._set_memory_format(torch.channels_last)
+            _set_memory_format(self.transfers, torch.channels_last)
 
     @property
     def teacher(self) -> nn.Module:
@@ -154,18 +154,16 @@ class Distiller(BaseModel):
         """
         if self.channels_last:
             # Random numbers are drawn in the order of the memory: the order of the student alone.
-            self._set_memory_format(torch.contiguous_format)
+            _set_memory_format(self.student, torch.contiguous_format)
+            _set_memory_format(self.transfers, torch.contiguous_format)
         if not self._student_has_weights and hasattr(self.student, 'init_weights'):
             self.student.init_weights()
         with forked_rng(SEED):
             for transfer in self.transfers.values():
                 transfer.init_weights()
         if self.channels_last:
-            self._set_memory_format(torch.channels_last)
-
-    def _set_memory_format(self, memory_format: torch.memory_format) -> None:
-        for part in (self.student, self.transfers):
-            part.to(memory_format=memory_format)
+            _set_memory_format(self.student, torch.channels_last)
+            _set_memory_format(self.transfers, torch.channels_last)
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor'
@@ -296,6 +294,11 @@ class Distiller(BaseModel):
             unexpected_keys,
             error_msgs,
         )
+
+
+def _set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> None:
+    """Lay out the weights of 4 dimensions; ``Module.to`` would try those of 5 as well."""
+    module._apply(lambda t: t.to(memory_format=memory_format) if t.dim() == 4 else t)
 
 
 def _build_student(

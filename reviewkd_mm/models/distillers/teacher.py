@@ -72,7 +72,6 @@ class FrozenTeacher:
         self._made_from: list[object] = []
         self._shared = False
         model.requires_grad_(False)
-        self._modules = list(model.modules())
         self._freeze()
 
     def __deepcopy__(self, memo: dict) -> FrozenTeacher:
@@ -142,7 +141,6 @@ class FrozenTeacher:
         if self._shared:
             # An EMA that is kept on the CPU must not take along what the distiller needs.
             self.model, self.renormalize = copy.deepcopy((self.model, self.renormalize))
-            self._modules = list(self.model.modules())
             self._shared = False
         self.model._apply(function)
         self.renormalize._apply(function)
@@ -159,17 +157,13 @@ class FrozenTeacher:
                 record_dummy(model, recorders, self._forward)
             return [feature for recorder in recorders for feature in recorder.features()]
 
-        # Whoever watches the teacher through hooks sees the teacher itself.
-        watched = any(_hooks(module) for module in self._modules)
-        if watched:
-            self._running = self.model
-        else:
-            # The student's mixed precision is not for the proof.
-            with torch.autocast(device_type, enabled=False):
-                self._running = fast_copy(self.model, self.options, run)
         self._made_from = self._state()
-        if self._running is self.model:
-            return
+        self._running = self.model
+        if any(_hooks(module) for module in _modules(self.model)):
+            return  # Whoever watches the teacher through hooks sees the teacher itself.
+        # The student's mixed precision is not for the proof.
+        with torch.autocast(device_type, enabled=False):
+            self._running = fast_copy(self.model, self.options, run)
         # The taps learn what they must clone, which they cannot in a compiled forward.
         with self.options.precision(device_type):
             run(self._running)
@@ -178,22 +172,34 @@ class FrozenTeacher:
         """Tell by comparison whether weights were loaded, exchanged or moved, or hooks added."""
         if not self.options.fold_bn and self.options.dtype is None:
             return []
+        modules = _modules(self.model)
         tensors = [
             (id(tensor), tensor._version, tensor.data_ptr())
-            for module in self._modules
+            for module in modules
             for tensor in (*module._parameters.values(), *module._buffers.values())
             if tensor is not None
         ]
-        return [*tensors, *(hook for module in self._modules for hook in _hooks(module))]
+        return [*tensors, *(hook for module in modules for hook in _hooks(module))]
 
     def _freeze(self) -> None:
-        norms = [m for m in self._modules if isinstance(m, _BatchNorm)] if self.train_bn else []
-        if not any(module.training for module in self._modules) and not norms:
+        modules = _modules(self.model)
+        norms = [m for m in modules if isinstance(m, _BatchNorm)] if self.train_bn else []
+        if not any(module.training for module in modules) and not norms:
             return
         self.model.eval()
         for norm in norms:
             # Training without tracking: statistics of the batch, none written.
             norm.training, norm.track_running_stats = True, False
+
+
+def _modules(model: nn.Module) -> list[nn.Module]:
+    """List the modules of a model, which ``model.modules()`` does slowly, for each step."""
+    found, left = [], [model]
+    while left:
+        module = left.pop()
+        found.append(module)
+        left.extend(child for child in module._modules.values() if child is not None)
+    return found
 
 
 def _hooks(module: nn.Module) -> list[object]:

@@ -77,24 +77,33 @@ def fast_copy(model: nn.Module, options: TeacherOptions, run: Run) -> nn.Module:
         nn.Module: The copy; the model itself where nothing is to be done.
     """
     folded = _fold_in_double(model, run) if options.fold_bn else None
-    fast = model if folded is None else folded
-    if options.dtype not in ('bf16', 'fp16'):
-        return fast
-    if folded is None:
-        fast = copy.deepcopy(model)
-    with options.precision(next(model.parameters()).device.type):
+    parameter = next(model.parameters(), torch.empty(0))
+    # Autocast leaves a model in double precision as it is.
+    half = options.dtype in ('bf16', 'fp16') and parameter.dtype != torch.float64
+    fast = _copy(model) if half and folded is None else folded
+    if not half or fast is None:
+        return model if fast is None else fast
+    with options.precision(parameter.device.type):
         stored = _store_weights(fast, DTYPES[options.dtype], run)
-    return model if folded is None and not stored else fast
+    return fast if stored or folded is not None else model
+
+
+def _copy(model: nn.Module) -> nn.Module | None:
+    try:
+        return copy.deepcopy(model)
+    except FAILURES:  # It holds a lock, for example.
+        return None
 
 
 def _fold_in_double(model: nn.Module, run: Run) -> nn.Module | None:
     """Fold where rounding, TensorFloat-32's too, can neither hide a wrong pair nor refuse one."""
+    double = _copy(model)
     try:
-        double = copy.deepcopy(model).double()
-        folded = fold_batch_norm(double, lambda: run(double))
+        if double is None or not fold_batch_norm(double.double(), lambda: run(double)):
+            return None
     except FAILURES:  # A device without doubles, or a model that makes single ones itself.
         return None
-    return double.to(next(model.parameters()).dtype) if folded else None
+    return double.to(next(model.parameters()).dtype)
 
 
 def _store_weights(model: nn.Module, dtype: torch.dtype, run: Run) -> bool:
