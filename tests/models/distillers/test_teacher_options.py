@@ -564,6 +564,7 @@ def test_nothing_is_prepared_again_without_a_reason(monkeypatch):
 @pytest.mark.parametrize('options', [{}, *HALF[2:]], ids=str)
 @pytest.mark.parametrize('pair', [classifiers, detectors])
 def test_build_runs_the_teacher_a_few_times_alone(monkeypatch, pair, options):
+    pair()  # The teacher that the tests share is built with the first pair.
     forwards = []
     gives = fold_batch_norm._gives
 
