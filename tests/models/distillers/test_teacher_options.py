@@ -533,6 +533,7 @@ def test_building_draws_the_same_whatever_the_options(options):
 
 
 def test_nothing_is_prepared_again_without_a_reason(monkeypatch):
+    classifying_teacher()  # Building it counts too.
     calls = []
     fold = teacher_options.fold_batch_norm
 
