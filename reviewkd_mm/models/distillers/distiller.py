@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from reviewkd_mm.models.distillers.channels_last import set_memory_format, thin_strided_convs
 from reviewkd_mm.models.distillers.checkpoint import (
     STUDENT,
     allowed,
@@ -53,7 +55,8 @@ class Distiller(BaseModel):
         teacher_train_bn (bool): Whether the teacher's BatchNorm uses the statistics of the
             batch, as the reference CIFAR code did. Defaults to False.
         channels_last (bool): Whether student, teacher and connectors run in PyTorch's
-            channels_last memory format. Defaults to True.
+            channels_last memory format. A student that is too thin for it does without, see
+            :func:`thin_strided_convs`. Defaults to True.
         teacher_dtype (str, optional): Precision of the teacher: ``'bf16'``, ``'fp16'`` or
             ``'fp32'``. Defaults to None, which means that of the student.
         teacher_fold_bn (bool): Whether the teacher is run with BatchNorm folded into the
@@ -106,7 +109,7 @@ class Distiller(BaseModel):
             self.task_loss_weight = check_loss_weight(task_loss_weight)
         patterns = [allow_mismatch] if isinstance(allow_mismatch, str) else allow_mismatch
         self.allow_mismatch = tuple(patterns)
-        self.channels_last = channels_last
+        self.channels_last = channels_last and not _is_too_thin(built)
         self._student_has_weights = isinstance(student, nn.Module)
         self._loading: tuple[Sequence[str], list[str]] = (), []
         with forked_rng(SEED):
@@ -128,7 +131,7 @@ class Distiller(BaseModel):
     def _build_connectors(self) -> None:
         transfers = self.transfers.items()
         if self.channels_last:
-            _set_memory_format(self, torch.channels_last)
+            set_memory_format(self, torch.channels_last)
         probe(self.student, {f'transfers.{n}.student': t.student_recorder for n, t in transfers})
         self._teacher.probe({f'transfers.{n}.teacher': t.teacher_recorder for n, t in transfers})
         for name, transfer in transfers:
@@ -136,7 +139,7 @@ class Distiller(BaseModel):
                 transfer.build_connector()
             transfer.clear()
         if self.channels_last:
-            _set_memory_format(self.transfers, torch.channels_last)
+            set_memory_format(self.transfers, torch.channels_last)
 
     @property
     def teacher(self) -> nn.Module:
@@ -154,16 +157,16 @@ class Distiller(BaseModel):
         """
         if self.channels_last:
             # Random numbers are drawn in the order of the memory: the order of the student alone.
-            _set_memory_format(self.student, torch.contiguous_format)
-            _set_memory_format(self.transfers, torch.contiguous_format)
+            set_memory_format(self.student, torch.contiguous_format)
+            set_memory_format(self.transfers, torch.contiguous_format)
         if not self._student_has_weights and hasattr(self.student, 'init_weights'):
             self.student.init_weights()
         with forked_rng(SEED):
             for transfer in self.transfers.values():
                 transfer.init_weights()
         if self.channels_last:
-            _set_memory_format(self.student, torch.channels_last)
-            _set_memory_format(self.transfers, torch.channels_last)
+            set_memory_format(self.student, torch.channels_last)
+            set_memory_format(self.transfers, torch.channels_last)
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor'
@@ -296,9 +299,14 @@ class Distiller(BaseModel):
         )
 
 
-def _set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> None:
-    """Lay out the weights of 4 dimensions; ``Module.to`` would try those of 5 as well."""
-    module._apply(lambda t: t.to(memory_format=memory_format) if t.dim() == 4 else t)
+def _is_too_thin(student: nn.Module) -> bool:
+    thin = thin_strided_convs(student)
+    if thin:
+        print_log(
+            f"channels_last is off: the student's '{thin[0]}' is too thin for it on a CPU",
+            logger='current',
+        )
+    return bool(thin)
 
 
 def _build_student(

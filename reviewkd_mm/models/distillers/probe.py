@@ -68,7 +68,12 @@ def probe(model: nn.Module, recorders: Mapping[str, Recorder]) -> Forward:
 
 
 @torch.no_grad()
-def record_dummy(model: nn.Module, recorders: Iterable[Recorder], forward: Forward) -> None:
+def record_dummy(
+    model: nn.Module,
+    recorders: Iterable[Recorder],
+    forward: Forward,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Run a model on noise, in the smallest image size that it takes.
 
     The model runs in eval mode and is left as it was.
@@ -77,6 +82,7 @@ def record_dummy(model: nn.Module, recorders: Iterable[Recorder], forward: Forwa
         model (nn.Module): The model.
         recorders (Iterable[Recorder]): They hold the features of the noise afterwards.
         forward (Callable[[nn.Module, Tensor], object]): How it is run.
+        dtype (torch.dtype, optional): Of the noise. Defaults to None, which means the model's.
     """
     for size in IMAGE_SIZES:
         try:
@@ -84,7 +90,7 @@ def record_dummy(model: nn.Module, recorders: Iterable[Recorder], forward: Forwa
                 stack.enter_context(evaluating(model))
                 for recorder in recorders:
                     stack.enter_context(recorder.recording(model))
-                forward(model, dummy_images(model, size=size))
+                forward(model, dummy_images(model, size=size).to(dtype))
             return
         except FAILURES:
             if size == IMAGE_SIZES[-1]:

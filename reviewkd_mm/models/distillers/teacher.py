@@ -150,11 +150,14 @@ class FrozenTeacher:
 
     def _prepare(self, recorders: Sequence[Recorder]) -> None:
         """Make what is run, and prove on a dummy image that it gives the same features."""
-        device_type = next(self.model.parameters(), torch.empty(0)).device.type
+        parameter = next(self.model.parameters(), torch.empty(0))
+        device_type = parameter.device.type
 
         def run(model: nn.Module) -> list[Tensor]:
+            # In training a copy that is stored in half precision gets images of the model's.
+            half = next(model.parameters(), parameter).dtype != torch.float64
             with forked_rng(SEED):
-                record_dummy(model, recorders, self._forward)
+                record_dummy(model, recorders, self._forward, parameter.dtype if half else None)
             return [feature for recorder in recorders for feature in recorder.features()]
 
         self._made_from = self._state()

@@ -190,6 +190,19 @@ def test_large_features_under_autocast(autocast, sizes):
     assert min(cosines(actual, expected)) > 0.999
 
 
+def test_a_sum_over_channels_may_be_larger_than_fp16_holds():
+    """Of 64 channels it is 1e5 here; what is kept of it, at most a quarter, fits again."""
+    x, residual = torch.full((1, 64, 1, 1), 0.5), torch.full((1, 64, 1, 1), -0.5)
+    inputs = [x.half(), residual.half(), torch.zeros(2, 128, 1, 1), torch.zeros(2)]
+    inputs = [tensor.requires_grad_() for tensor in inputs]
+    output = attention_fusion(*inputs)
+
+    gradients = torch.autograd.grad(output, inputs, torch.full_like(output, 3124.0))
+
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    torch.testing.assert_close(gradients[3], 64 * 0.5 * 3124 / 4 * torch.tensor([1.0, -1.0]))
+
+
 @pytest.mark.parametrize('autocast', HALF)
 def test_a_block_that_is_given_large_features_in_half_precision(autocast):
     torch.manual_seed(0)
