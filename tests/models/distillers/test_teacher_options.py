@@ -139,7 +139,10 @@ def plain_like(distiller: Distiller) -> Distiller:
     teacher = copy.deepcopy(distiller.teacher)
     plain = build_distiller(
         student=classifier(WIDE),
-        teacher=teacher, teacher_ckpt=None, transfers=dict(review=review(), kd=logits()), **PLAIN
+        teacher=teacher,
+        teacher_ckpt=None,
+        transfers=dict(review=review(), kd=logits()),
+        **PLAIN,
     )
     plain.load_state_dict(distiller.state_dict())
     return plain
