@@ -260,7 +260,7 @@ def test_numpy_numbers_and_options_are_read(tmp_path, resnet8):
         'loss': np.float32(1.5),
         'epoch': np.int64(240),
     }
-    facts = tool._facts(tool.load_checkpoint(save(checkpoint, tmp_path / 'src.pth')))
+    facts = tool.stated_facts(tool.load_checkpoint(save(checkpoint, tmp_path / 'src.pth')))
     assert facts == {'accuracy': 70.5, 'epoch': 240}
 
 

@@ -12,7 +12,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections import Counter
@@ -21,10 +20,22 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
-import numpy as np
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor
+
+# Beside this file, wherever it is started or loaded from.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from converting import (
+    ConversionError,
+    check_destination,
+    find_state_dict,
+    load_checkpoint,
+    run_converter,
+    save_checkpoint,
+    stated_facts,
+)
 
 import reviewkd_mm
 from reviewkd_mm.registry import MODELS
@@ -39,9 +50,6 @@ ARCHS: dict[str, dict[str, Any]] = {
     **{f'wrn_{d}_{w}': {**WRN, 'depth': d, 'widen_factor': w} for d in (16, 40) for w in (1, 2)},
 }
 
-STATE_DICT_KEYS = ('model', 'state_dict')
-ACCURACY_KEYS = ('accuracy', 'best_acc')
-
 EPILOG = f"""\
 architectures: {', '.join(ARCHS)}
 
@@ -49,10 +57,6 @@ The file does not say how its images were normalised. RepDistiller and mdistille
 mean 0.5071, 0.4867, 0.4408 and std 0.2675, 0.2565, 0.2761 of the [0, 1] image, the authors of
 ReviewKD with mean 125.3, 123.0, 113.9 and std 63.0, 62.1, 66.7 of the [0, 255] image: give the
 right ones to the data_preprocessor of the converted model."""
-
-
-class ConversionError(ValueError):
-    """A checkpoint cannot be converted; the message has one line a problem."""
 
 
 def parse_arch(text: str) -> str:
@@ -90,58 +94,6 @@ def build_classifier(arch: str, num_classes: int) -> BaseModel:
     neck = {'type': 'GlobalAveragePooling'}
     classifier = {'type': 'mmpretrain.ImageClassifier', 'neck': neck, 'head': head}
     return MODELS.build({**classifier, 'backbone': backbone})
-
-
-def load_checkpoint(path: str | Path) -> Any:
-    """Read a checkpoint onto the CPU without running code in it.
-
-    Besides tensors and plain values, NumPy's numbers and ``argparse.Namespace`` are read, since
-    such checkpoints hold accuracies and options in these types.
-
-    Args:
-        path (str | Path): The file.
-
-    Returns:
-        Any: What the file holds.
-
-    Raises:
-        ConversionError: If there is no such file, it refers to other code, or is damaged.
-    """
-    if not Path(path).is_file():
-        raise ConversionError(f'{path}: no such file')
-    try:
-        with torch.serialization.safe_globals(_harmless_globals()):
-            return torch.load(path, map_location='cpu', weights_only=True)
-    # A damaged file can raise almost anything from inside torch.load.
-    except Exception as error:
-        raise ConversionError(f'{path}: {_reason(error)}') from error
-
-
-def find_state_dict(checkpoint: Any) -> dict[str, Any]:
-    """Return the state dict within a checkpoint, or the checkpoint if it is one itself.
-
-    Args:
-        checkpoint (Any): ``{'model': state_dict}``, ``{'state_dict': state_dict}`` or a state
-            dict.
-
-    Returns:
-        dict[str, Any]: The state dict.
-
-    Raises:
-        ConversionError: If there is none.
-    """
-    if not isinstance(checkpoint, Mapping):
-        kind = type(checkpoint).__name__
-        raise ConversionError(f'the file holds no state dict but an object of type {kind}')
-    for key in STATE_DICT_KEYS:
-        if isinstance(checkpoint.get(key), Mapping):
-            return dict(checkpoint[key])
-    if any(isinstance(value, Tensor) and value.ndim > 1 for value in checkpoint.values()):
-        return dict(checkpoint)
-    found = ', '.join(repr(key) for key in checkpoint) or 'nothing'
-    raise ConversionError(
-        f"the file holds no state dict: expected 'model', 'state_dict' or weights, found {found}"
-    )
 
 
 def plain_names(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -199,23 +151,6 @@ def convert(state_dict: Mapping[str, Any], arch: str) -> dict[str, Tensor]:
     return converted
 
 
-def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Write a checkpoint completely or not at all.
-
-    Args:
-        checkpoint (dict[str, Any]): What to write.
-        path (str | Path): Where to. Its folder is made if there is none.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        torch.save(checkpoint, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def convert_file(src: str | Path, dst: str | Path, arch: str, force: bool = False) -> str:
     """Convert a file.
 
@@ -233,11 +168,11 @@ def convert_file(src: str | Path, dst: str | Path, arch: str, force: bool = Fals
     """
     arch = parse_arch(arch)
     checkpoint = load_checkpoint(src)
-    _check_destination(Path(src), Path(dst), force)
+    check_destination(Path(src), Path(dst), force)
     source, notes = plain_names(find_state_dict(checkpoint))
     state_dict = convert(source, arch)
     num_classes = len(state_dict['head.fc.weight'])
-    facts = _facts(checkpoint)
+    facts = stated_facts(checkpoint)
     meta = {
         'arch': arch,
         'num_classes': num_classes,
@@ -265,30 +200,6 @@ def convert_file(src: str | Path, dst: str | Path, arch: str, force: bool = Fals
 
 def _letters_and_digits(text: str) -> str:
     return re.sub('[^a-z0-9]', '', text.lower())
-
-
-def _harmless_globals() -> list[Any]:
-    """Return NumPy's numbers, by their names in NumPy 1 and 2, and the options of argparse."""
-    rebuild_scalar = np.float64(0).__reduce__()[0]
-    return [
-        (rebuild_scalar, 'numpy.core.multiarray.scalar'),
-        (rebuild_scalar, 'numpy._core.multiarray.scalar'),
-        np.dtype,
-        *(type(np.dtype(name)) for name in ('float32', 'float64', 'int32', 'int64')),
-        argparse.Namespace,
-    ]
-
-
-def _reason(error: Exception) -> str:
-    """Return why torch.load refused a file, in one line."""
-    refused = re.search(r'GLOBAL (\S+)', str(error))
-    if refused:
-        return (
-            f"refused, since reading it could run code: it refers to '{refused[1]}', but only "
-            'tensors and plain values are read; save its state dict alone'
-        )
-    detail = str(error).split('WeightsUnpickler error: ')[-1].strip().partition('\n')[0]
-    return f'damaged, or not written by torch.save ({type(error).__name__}: {detail})'
 
 
 def _source_name(name: str) -> str:
@@ -328,30 +239,6 @@ def _better_archs(source: Mapping[str, Any]) -> list[str]:
     return [f'the tensors fit --arch {name}' for name in fitting]
 
 
-def _check_destination(src: Path, dst: Path, force: bool) -> None:
-    if dst.is_dir():
-        raise ConversionError(f'{dst}: is a folder, expected a file name')
-    if not dst.exists():
-        return
-    if dst.samefile(src):
-        raise ConversionError(f'{dst}: is the file to convert, expected another name')
-    if not force:
-        raise ConversionError(f'{dst}: exists already, --force overwrites it')
-
-
-def _facts(checkpoint: Mapping[str, Any]) -> dict[str, float]:
-    """Return the accuracy and the epoch that a checkpoint states."""
-    accuracy = next((checkpoint[key] for key in ACCURACY_KEYS if key in checkpoint), None)
-    facts = {'accuracy': _number(accuracy), 'epoch': _number(checkpoint.get('epoch'))}
-    return {name: value for name, value in facts.items() if value is not None}
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, np.number) or (isinstance(value, Tensor) and value.numel() == 1):
-        return value.item()
-    return value if isinstance(value, (int, float)) else None
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -369,13 +256,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Convert the file that the command line names and return the exit status."""
     args = parse_args(argv)
-    try:
-        print(convert_file(args.src, args.dst, args.arch, args.force))
-    except (ConversionError, OSError) as error:
-        for line in str(error).splitlines():
-            print(f'error: {line}', file=sys.stderr)
-        return 1
-    return 0
+    return run_converter(lambda: convert_file(args.src, args.dst, args.arch, args.force))
 
 
 if __name__ == '__main__':
