@@ -7,18 +7,25 @@ import importlib.util
 import os
 import pickle
 import zipfile
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mmengine.runner import load_checkpoint
 from torch import Tensor
 
 # Registers the backbones that the converter builds by name.
 import reviewkd_mm.models.backbones  # noqa: F401
+from tests.models.backbones.textbook import (
+    NETWORKS,
+    count_parameters,
+    random_weights,
+    resnet,
+    wide_resnet,
+)
 
 ROOT = Path(__file__).parents[2]
 TEACHER = ROOT.parent / 'shared' / 'teachers' / 'resnet56_cifar100.pth'
@@ -54,6 +61,10 @@ def repdistiller_state_dict(arch: str, num_classes: int = 10) -> dict[str, Tenso
     return names
 
 
+def file_weights(arch: str) -> dict[str, Tensor]:
+    return random_weights(arch) if arch in NETWORKS else repdistiller_state_dict(arch)
+
+
 @pytest.fixture(scope='module')
 def resnet8() -> dict[str, Tensor]:
     return repdistiller_state_dict('resnet8')
@@ -64,66 +75,36 @@ def save(obj: object, path: Path) -> str:
     return str(path)
 
 
-def batch_norm(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
-    keys = ('running_mean', 'running_var', 'weight', 'bias')
-    return F.batch_norm(x, *(weights[f'{name}.{key}'] for key in keys))
-
-
-def conv(x: Tensor, weights: dict[str, Tensor], name: str, stride: int = 1) -> Tensor:
-    weight = weights[f'{name}.weight']
-    return F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
-
-
-def resnet_logits(x: Tensor, w: dict[str, Tensor], blocks: int) -> Tensor:
-    """ResNet in eval mode, written from the names in the file."""
-    x = batch_norm(conv(x, w, 'conv1'), w, 'bn1').relu()
-    for stage in (1, 2, 3):
-        for block in range(blocks):
-            name = f'layer{stage}.{block}'
-            stride = 2 if stage > 1 and block == 0 else 1
-            y = batch_norm(conv(x, w, f'{name}.conv1', stride), w, f'{name}.bn1').relu()
-            y = batch_norm(conv(y, w, f'{name}.conv2'), w, f'{name}.bn2')
-            if f'{name}.downsample.0.weight' in w:
-                x = batch_norm(
-                    conv(x, w, f'{name}.downsample.0', stride), w, f'{name}.downsample.1'
-                )
-            x = (x + y).relu()
-    return F.linear(x.mean((2, 3)), w['fc.weight'], w['fc.bias'])
-
-
-def wrn_logits(x: Tensor, w: dict[str, Tensor], blocks: int) -> Tensor:
-    """Wide ResNet in eval mode, written from the names in the file."""
-    x = conv(x, w, 'conv1')
-    for stage in (1, 2, 3):
-        for block in range(blocks):
-            name = f'block{stage}.layer.{block}'
-            stride = 2 if stage > 1 and block == 0 else 1
-            y = batch_norm(x, w, f'{name}.bn1').relu()
-            if f'{name}.convShortcut.weight' in w:
-                x = conv(y, w, f'{name}.convShortcut', stride)
-            y = batch_norm(conv(y, w, f'{name}.conv1', stride), w, f'{name}.bn2').relu()
-            x = x + conv(y, w, f'{name}.conv2')
-    return F.linear(batch_norm(x, w, 'bn1').relu().mean((2, 3)), w['fc.weight'], w['fc.bias'])
-
-
 @pytest.mark.parametrize(
-    ('arch', 'logits', 'blocks'),
+    ('arch', 'forward'),
     [
-        ('resnet20', resnet_logits, 3),
-        ('resnet8x4', resnet_logits, 1),
-        ('wrn_16_1', wrn_logits, 2),
-        ('wrn_16_2', wrn_logits, 2),
+        ('resnet20', partial(resnet, blocks=3)),
+        ('resnet8x4', partial(resnet, blocks=1)),
+        ('wrn_16_1', partial(wide_resnet, blocks=2)),
+        ('wrn_16_2', partial(wide_resnet, blocks=2)),
+        *((arch, network.forward) for arch, network in NETWORKS.items()),
     ],
 )
-def test_the_converted_classifier_is_the_network_of_the_file(tmp_path, arch, logits, blocks):
-    weights = {n: t.double() for n, t in repdistiller_state_dict(arch).items()}
+def test_the_converted_classifier_is_the_network_of_the_file(tmp_path, arch, forward):
+    weights = {n: t.double() for n, t in file_weights(arch).items()}
     src, dst = save({'model': weights}, tmp_path / 'src.pth'), tmp_path / 'new' / 'dst.pth'
     assert tool.main([src, str(dst), '--arch', arch]) == 0
     model = tool.build_classifier(arch, num_classes=10).double().eval()
     load_checkpoint(model, str(dst), map_location='cpu', strict=True)
-    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    expected = logits(images, weights, blocks)
+    images = torch.randn(1, 3, 24, 24, dtype=torch.float64)
+    expected = forward(images, weights).logits
     torch.testing.assert_close(model(images, mode='tensor'), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('arch', NETWORKS)
+def test_parameter_count(arch):
+    model = tool.build_classifier(arch, num_classes=100)
+    count = sum(p.numel() for p in model.parameters())
+    assert count == count_parameters(arch, 100)
+
+
+def test_parameter_count_of_resnet50():
+    assert count_parameters('resnet50', 100) == 23_705_252
 
 
 def test_convert_keeps_every_number(resnet8):
@@ -134,9 +115,26 @@ def test_convert_keeps_every_number(resnet8):
         assert torch.equal(converted[f'{prefix}.{name}'], tensor)
 
 
+@pytest.mark.parametrize(
+    ('arch', 'name', 'place'),
+    [
+        ('vgg8', 'classifier.bias', 'head.fc.bias'),
+        ('vgg8', 'block0.0.bias', 'backbone.block0.0.bias'),
+        ('mobilenetv2', 'classifier.0.weight', 'head.fc.weight'),
+        ('shufflenetv2', 'linear.weight', 'head.fc.weight'),
+        ('shufflenetv1', 'layer3.0.bn3.weight', 'backbone.layer3.0.bn3.weight'),
+        ('resnet50', 'layer2.0.shortcut.0.weight', 'backbone.layer2.0.downsample.0.weight'),
+        ('mobilenetv1', 'fc.weight', 'head.fc.weight'),
+    ],
+)
+def test_places_of_tensors(arch, name, place):
+    weights = random_weights(arch)
+    assert torch.equal(tool.convert(weights, arch)[place], weights[name])
+
+
 @pytest.mark.parametrize('arch', tool.ARCHS)
 def test_every_architecture_converts_and_fits_no_other(arch):
-    weights = repdistiller_state_dict(arch)
+    weights = file_weights(arch)
     assert len(tool.convert(weights, arch)) == len(weights)
     assert tool._better_archs(weights) == [f'the tensors fit --arch {arch}']
 
@@ -149,6 +147,12 @@ def test_every_architecture_converts_and_fits_no_other(arch):
         ('wrn_40_2', 'wrn_40_2'),
         ('wrn-40-2', 'wrn_40_2'),
         ('WRN40-2', 'wrn_40_2'),
+        ('ResNet50', 'resnet50'),
+        ('MobileNetV2', 'mobilenetv2'),
+        ('mobile_half', 'mobilenetv2'),
+        ('ShuffleV1', 'shufflenetv1'),
+        ('ShuffleNet-V2', 'shufflenetv2'),
+        ('vgg13_bn', 'vgg13'),
     ],
 )
 def test_spellings(text, arch):
@@ -244,6 +248,26 @@ def test_another_architecture_is_suggested(tmp_path, resnet8, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert 'error: missing: layer3.1.conv1.weight is not in the file' in lines
     assert lines[-1] == 'error: the tensors fit --arch resnet8'
+
+
+def test_problems_name_the_tensors_as_the_file_does(tmp_path, capsys):
+    broken = random_weights('mobilenetv2')
+    broken['classifier.0.weight'] = torch.ones(10, 640)
+    del broken['classifier.0.bias']
+    src = save({'model': broken}, tmp_path / 'src.pth')
+    assert tool.main([src, str(tmp_path / 'dst.pth'), '--arch', 'mobilenetv2']) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        'error: shape mismatch: classifier.0.weight is (10, 640), the network expects (10, 1280)',
+        'error: missing: classifier.0.bias is not in the file',
+    ]
+
+
+def test_another_network_is_suggested(tmp_path, capsys):
+    src = save({'model': random_weights('shufflenetv2')}, tmp_path / 'src.pth')
+    assert tool.main([src, str(tmp_path / 'dst.pth'), '--arch', 'shufflev1']) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert 'error: unexpected: layer1.0.conv5.weight has no place in the network' in lines
+    assert lines[-1] == 'error: the tensors fit --arch shufflenetv2'
 
 
 def test_a_file_without_fc(resnet8):

@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reviewkd_mm.utils import did_you_mean
+
 STATE_DICT_KEYS = ('model', 'state_dict')
 ACCURACY_KEYS = ('accuracy', 'best_acc')
+NUMBER_TYPES = ('float16', 'float32', 'float64', 'uint8', 'int32', 'int64')
+MOBILENET_V2_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 
 
 class ConversionError(ValueError):
@@ -25,8 +29,9 @@ class ConversionError(ValueError):
 def load_checkpoint(path: str | Path) -> Any:
     """Read a checkpoint onto the CPU without running code in it.
 
-    Besides tensors and plain values, NumPy's numbers and ``argparse.Namespace`` are read, since
-    such checkpoints hold accuracies and options in these types.
+    Besides tensors and plain values, NumPy's numbers and arrays of numbers and
+    ``argparse.Namespace`` are read, since such checkpoints hold accuracies, weights and options
+    in these types.
 
     Args:
         path (str | Path): The file.
@@ -66,12 +71,87 @@ def find_state_dict(checkpoint: Any) -> dict[str, Any]:
     for key in STATE_DICT_KEYS:
         if isinstance(checkpoint.get(key), Mapping):
             return dict(checkpoint[key])
-    if any(isinstance(value, Tensor) and value.ndim > 1 for value in checkpoint.values()):
+    arrays = (value for value in checkpoint.values() if isinstance(value, (Tensor, np.ndarray)))
+    if any(array.ndim > 1 for array in arrays):
         return dict(checkpoint)
     found = ', '.join(repr(key) for key in checkpoint) or 'nothing'
     raise ConversionError(
         f"the file holds no state dict: expected 'model', 'state_dict' or weights, found {found}"
     )
+
+
+def as_tensors(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict with tensors in the place of NumPy's arrays.
+
+    Args:
+        state_dict (Mapping[str, Any]): Tensors, arrays or anything else by name.
+    """
+    return {
+        name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+        for name, value in state_dict.items()
+    }
+
+
+def match_arch(text: str, archs: Iterable[str]) -> str:
+    """Return the architecture that a name means, whatever its case and separators.
+
+    Args:
+        text (str): Such as ``'resnet50'``, ``'ResNet-50'``.
+        archs (Iterable[str]): The names there are.
+
+    Returns:
+        str: One of ``archs``.
+
+    Raises:
+        ConversionError: If there is no such architecture, with the nearest ones.
+    """
+    archs = list(archs)
+    known = {_letters_and_digits(name): name for name in archs}
+    name = known.get(_letters_and_digits(text))
+    if name is None:
+        raise ConversionError(f'--arch {text}: unknown, {did_you_mean(text.lower(), archs)}')
+    return name
+
+
+def misfits(
+    source: Mapping[str, Any], expected: Mapping[str, Tensor], optional: Iterable[str] = ()
+) -> list[str]:
+    """Return what keeps the tensors of a file from being those of a network, one line each.
+
+    Args:
+        source (Mapping[str, Any]): What the file holds, by its names.
+        expected (Mapping[str, Tensor]): The network's tensors, by the same names.
+        optional (Iterable[str]): Names that the file may lack. Those that end in
+            ``num_batches_tracked`` always may. Defaults to none.
+    """
+    problems = []
+    for name, value in source.items():
+        if name not in expected:
+            problems.append(f'unexpected: {name} has no place in the network')
+        elif not isinstance(value, Tensor):
+            problems.append(f'not a tensor: {name} is of type {type(value).__name__}')
+        elif value.shape != expected[name].shape:
+            got, wanted = tuple(value.shape), tuple(expected[name].shape)
+            problems.append(f'shape mismatch: {name} is {got}, the network expects {wanted}')
+    missing = expected.keys() - source.keys() - set(optional)
+    return problems + [
+        f'missing: {name} is not in the file'
+        for name in expected
+        if name in missing and not name.endswith('.num_batches_tracked')
+    ]
+
+
+def mobilenet_v2_place(block: str) -> int:
+    """Return the place in ``features`` of a block that OpenMMLab names by its layer.
+
+    Args:
+        block (str): Such as ``'layer2.1'``, the second block of the second layer.
+
+    Returns:
+        int: Its index in the MobileNetV2 of torchvision and its relatives, such as 3.
+    """
+    layer, index = (int(part) for part in block.removeprefix('layer').split('.'))
+    return 1 + sum(MOBILENET_V2_BLOCKS[: layer - 1]) + index
 
 
 def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
@@ -144,14 +224,25 @@ def run_converter(convert: Callable[[], str]) -> int:
     return 0
 
 
+def _letters_and_digits(text: str) -> str:
+    return re.sub('[^a-z0-9]', '', text.lower())
+
+
 def _harmless_globals() -> list[Any]:
-    """Return NumPy's numbers, by their names in NumPy 1 and 2, and the options of argparse."""
+    """Return NumPy's numbers and arrays, by their names in NumPy 1 and 2, and argparse's options.
+
+    An array of objects is refused, since its type is not among the numbers.
+    """
     rebuild_scalar = np.float64(0).__reduce__()[0]
+    rebuild_array = np.zeros(0).__reduce__()[0]
     return [
         (rebuild_scalar, 'numpy.core.multiarray.scalar'),
         (rebuild_scalar, 'numpy._core.multiarray.scalar'),
+        (rebuild_array, 'numpy.core.multiarray._reconstruct'),
+        (rebuild_array, 'numpy._core.multiarray._reconstruct'),
+        np.ndarray,
         np.dtype,
-        *(type(np.dtype(name)) for name in ('float32', 'float64', 'int32', 'int64')),
+        *(type(np.dtype(name)) for name in NUMBER_TYPES),
         argparse.Namespace,
     ]
 

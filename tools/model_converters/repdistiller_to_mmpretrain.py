@@ -1,8 +1,8 @@
-"""Convert a CIFAR checkpoint of RepDistiller, mdistiller or ReviewKD to MMPretrain's format.
+"""Convert a checkpoint of RepDistiller, mdistiller or ReviewKD to MMPretrain's format.
 
-The result loads strictly into an ImageClassifier with a reviewkd_mm.CIFARResNet or
-reviewkd_mm.CIFARWideResNet backbone, a GlobalAveragePooling neck and a LinearClsHead. No code in
-the file is run. Every tensor has to fit, or nothing is written.
+The result loads strictly into an ImageClassifier with a backbone of this project (MMPretrain's
+ResNet_CIFAR for resnet50), a GlobalAveragePooling neck and a LinearClsHead. No code in the file is
+run. Every tensor has to fit, or nothing is written.
 
 Example:
     python tools/model_converters/repdistiller_to_mmpretrain.py ckpt_epoch_240.pth \\
@@ -12,12 +12,12 @@ Example:
 from __future__ import annotations
 
 import argparse
-import re
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mmengine
 import torch
@@ -32,6 +32,8 @@ from converting import (
     check_destination,
     find_state_dict,
     load_checkpoint,
+    match_arch,
+    misfits,
     run_converter,
     save_checkpoint,
     stated_facts,
@@ -39,21 +41,58 @@ from converting import (
 
 import reviewkd_mm
 from reviewkd_mm.registry import MODELS
-from reviewkd_mm.utils import did_you_mean
+
+
+class Arch(NamedTuple):
+    """What a network is here, and how its files differ from the usual names.
+
+    Attributes:
+        backbone (dict[str, Any]): Config of the backbone.
+        channels (int): Channels of the pooled feature.
+        classifier (str): Name of the classifier in the files.
+        shortcut (str): Name of the convolutional shortcuts in the files.
+    """
+
+    backbone: dict[str, Any]
+    channels: int
+    classifier: str = 'fc'
+    shortcut: str = 'downsample'
+
 
 RESNET = {'type': 'reviewkd_mm.CIFARResNet'}
 WRN = {'type': 'reviewkd_mm.CIFARWideResNet'}
+VGG = {'type': 'reviewkd_mm.CIFARVGG'}
 X4 = {'base_channels': (32, 64, 128, 256)}
-ARCHS: dict[str, dict[str, Any]] = {
-    **{f'resnet{d}': {**RESNET, 'depth': d} for d in (8, 14, 20, 32, 44, 56, 110)},
-    **{f'resnet{d}x4': {**RESNET, 'depth': d, **X4} for d in (8, 32)},
-    **{f'wrn_{d}_{w}': {**WRN, 'depth': d, 'widen_factor': w} for d in (16, 40) for w in (1, 2)},
+RESNET50 = {'type': 'mmpretrain.ResNet_CIFAR', 'depth': 50}
+ARCHS: dict[str, Arch] = {
+    **{f'resnet{d}': Arch({**RESNET, 'depth': d}, 64) for d in (8, 14, 20, 32, 44, 56, 110)},
+    **{f'resnet{d}x4': Arch({**RESNET, 'depth': d, **X4}, 256) for d in (8, 32)},
+    'resnet50': Arch(RESNET50, 2048, 'linear', 'shortcut'),
+    **{
+        f'wrn_{d}_{w}': Arch({**WRN, 'depth': d, 'widen_factor': w}, 64 * w)
+        for d in (16, 40)
+        for w in (1, 2)
+    },
+    **{f'vgg{d}': Arch({**VGG, 'depth': d}, 512, 'classifier') for d in (8, 11, 13)},
+    'mobilenetv1': Arch({'type': 'reviewkd_mm.MobileNetV1'}, 1024),
+    'mobilenetv2': Arch({'type': 'reviewkd_mm.CIFARMobileNetV2'}, 1280, 'classifier.0'),
+    'shufflenetv1': Arch({'type': 'reviewkd_mm.CIFARShuffleNetV1'}, 960, 'linear'),
+    'shufflenetv2': Arch({'type': 'reviewkd_mm.CIFARShuffleNetV2'}, 1024, 'linear'),
+}
+# What the files' own code calls them.
+ALIASES = {
+    **{f'vgg{d}_bn': f'vgg{d}' for d in (8, 11, 13)},
+    'mobile_half': 'mobilenetv2',
+    'ShuffleV1': 'shufflenetv1',
+    'ShuffleV2': 'shufflenetv2',
 }
 
 EPILOG = f"""\
-architectures: {', '.join(ARCHS)}
+{textwrap.fill('architectures: ' + ', '.join(ARCHS), 95)}
 
-The file does not say how its images were normalised. RepDistiller and mdistiller trained with
+mobilenetv1 is that of ReviewKD for ImageNet, the others are for CIFAR.
+
+A CIFAR file does not say how its images were normalised. RepDistiller and mdistiller trained with
 mean 0.5071, 0.4867, 0.4408 and std 0.2675, 0.2565, 0.2761 of the [0, 1] image, the authors of
 ReviewKD with mean 125.3, 123.0, 113.9 and std 63.0, 62.1, 66.7 of the [0, 255] image: give the
 right ones to the data_preprocessor of the converted model."""
@@ -63,7 +102,8 @@ def parse_arch(text: str) -> str:
     """Return the architecture that a name means, whatever its case and separators.
 
     Args:
-        text (str): Such as ``'resnet56'``, ``'wrn_40_2'``, ``'WRN-40-2'``, ``'wrn40-2'``.
+        text (str): Such as ``'resnet56'``, ``'wrn_40_2'``, ``'WRN-40-2'``, ``'wrn40-2'``,
+            ``'MobileNetV2'``, or a name in ``ALIASES``.
 
     Returns:
         str: A key of ``ARCHS``.
@@ -71,11 +111,8 @@ def parse_arch(text: str) -> str:
     Raises:
         ConversionError: If there is no such architecture, with the nearest ones.
     """
-    known = {_letters_and_digits(name): name for name in ARCHS}
-    name = known.get(_letters_and_digits(text))
-    if name is None:
-        raise ConversionError(f'--arch {text}: unknown, {did_you_mean(text.lower(), ARCHS)}')
-    return name
+    name = match_arch(text, [*ARCHS, *ALIASES])
+    return ALIASES.get(name, name)
 
 
 def build_classifier(arch: str, num_classes: int) -> BaseModel:
@@ -88,8 +125,7 @@ def build_classifier(arch: str, num_classes: int) -> BaseModel:
     Returns:
         BaseModel: An ImageClassifier.
     """
-    backbone = ARCHS[arch]
-    channels = backbone.get('base_channels', (64,))[-1] * backbone.get('widen_factor', 1)
+    backbone, channels, *_ = ARCHS[arch]
     head = {'type': 'LinearClsHead', 'num_classes': num_classes, 'in_channels': channels}
     neck = {'type': 'GlobalAveragePooling'}
     classifier = {'type': 'mmpretrain.ImageClassifier', 'neck': neck, 'head': head}
@@ -128,7 +164,8 @@ def convert(state_dict: Mapping[str, Any], arch: str) -> dict[str, Tensor]:
         state_dict (Mapping[str, Any]): Tensors by RepDistiller's names; see ``plain_names`` for
             the prefixes that they may have. ``num_batches_tracked``, which old files lack, are
             set to 0.
-        arch (str): Architecture, see ``parse_arch``. The number of classes is that of ``fc``.
+        arch (str): Architecture, see ``parse_arch``. The number of classes is that of
+            the classifier.
 
     Returns:
         dict[str, Tensor]: Tensors by MMPretrain's names, the same numbers bit for bit.
@@ -138,14 +175,13 @@ def convert(state_dict: Mapping[str, Any], arch: str) -> dict[str, Tensor]:
     """
     arch = parse_arch(arch)
     source, _ = plain_names(state_dict)
-    model = build_classifier(arch, _num_classes(source))
-    expected = model.state_dict()
-    problems = _problems(source, expected)
+    model = build_classifier(arch, _num_classes(source, arch))
+    problems = _problems(source, model, arch)
     if problems:
         raise ConversionError('\n'.join([*problems, *_better_archs(source)]))
     converted = {
-        name: source.get(_source_name(name), torch.zeros_like(tensor)).detach().cpu().clone()
-        for name, tensor in expected.items()
+        name: source.get(_source_name(name, arch), torch.zeros_like(tensor)).detach().cpu().clone()
+        for name, tensor in model.state_dict().items()
     }
     model.load_state_dict(converted, strict=True)
     return converted
@@ -198,45 +234,36 @@ def convert_file(src: str | Path, dst: str | Path, arch: str, force: bool = Fals
     return '\n'.join(lines)
 
 
-def _letters_and_digits(text: str) -> str:
-    return re.sub('[^a-z0-9]', '', text.lower())
+def _source_name(name: str, arch: str) -> str:
+    """Return the name in the files of a tensor of the classifier."""
+    if name.startswith('head.fc.'):
+        return name.replace('head.fc', ARCHS[arch].classifier)
+    return name.removeprefix('backbone.').replace('.downsample.', f'.{ARCHS[arch].shortcut}.')
 
 
-def _source_name(name: str) -> str:
-    """Return RepDistiller's name of a tensor of the classifier."""
-    return name.removeprefix('head.').removeprefix('backbone.')
-
-
-def _num_classes(source: Mapping[str, Any]) -> int:
-    weight = source.get('fc.weight')
-    # Without a usable fc any number will do: the missing or misshapen tensor is reported.
+def _num_classes(source: Mapping[str, Any], arch: str) -> int:
+    weight = source.get(_source_name('head.fc.weight', arch))
+    # Without a usable classifier any number will do: the missing or misshapen one is reported.
     return len(weight) if isinstance(weight, Tensor) and weight.ndim and len(weight) else 100
 
 
-def _problems(source: Mapping[str, Any], expected: Mapping[str, Tensor]) -> list[str]:
+def _problems(source: Mapping[str, Any], model: BaseModel, arch: str) -> list[str]:
     """Return what keeps the tensors of a file from becoming those of the classifier."""
-    shapes = {_source_name(name): tuple(tensor.shape) for name, tensor in expected.items()}
-    problems = []
-    for name, value in source.items():
-        if name not in shapes:
-            problems.append(f'unexpected: {name} has no place in the network')
-        elif not isinstance(value, Tensor):
-            problems.append(f'not a tensor: {name} is of type {type(value).__name__}')
-        elif tuple(value.shape) != shapes[name]:
-            got, wanted = tuple(value.shape), shapes[name]
-            problems.append(f'shape mismatch: {name} is {got}, the network expects {wanted}')
-    for name in shapes:
-        if name not in source and not name.endswith('.num_batches_tracked'):
-            problems.append(f'missing: {name} is not in the file')
-    return problems
+    expected = {_source_name(name, arch): tensor for name, tensor in model.state_dict().items()}
+    return misfits(source, expected)
 
 
 def _better_archs(source: Mapping[str, Any]) -> list[str]:
     """Name the architecture that a state dict fits, if there is one."""
-    classes = _num_classes(source)
-    models = {name: build_classifier(name, classes).state_dict() for name in ARCHS}
-    fitting = [name for name, expected in models.items() if not _problems(source, expected)]
-    return [f'the tensors fit --arch {name}' for name in fitting]
+    fitting = [arch for arch in ARCHS if _fits(source, arch)]
+    return [f'the tensors fit --arch {arch}' for arch in fitting]
+
+
+def _fits(source: Mapping[str, Any], arch: str) -> bool:
+    if _source_name('head.fc.weight', arch) not in source:
+        return False
+    model = build_classifier(arch, _num_classes(source, arch))
+    return not _problems(source, model, arch)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -1,23 +1,16 @@
-"""ResNet for 32x32 images, and what the CIFAR networks share."""
+"""ResNet for 32x32 images, and what it shares with Wide ResNet."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 
-from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from reviewkd_mm.models.backbones.staged_backbone import KAIMING_INIT, StagedBackbone
 from reviewkd_mm.registry import MODELS
 
 NUM_STAGES = 3
 STRIDES = (1, 2, 2)
-# '_BatchNorm' rather than 'BatchNorm2d': SyncBN conversion comes before the initialisation.
-KAIMING_INIT = [
-    {'type': 'Kaiming', 'layer': 'Conv2d', 'mode': 'fan_out', 'nonlinearity': 'relu'},
-    {'type': 'Constant', 'layer': '_BatchNorm', 'val': 1, 'bias': 0},
-]
 
 
 def blocks_per_stage(depth: int, offset: int) -> int:
@@ -48,102 +41,6 @@ def blocks_per_stage(depth: int, offset: int) -> int:
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     """Return a 3x3 convolution that keeps the size at stride 1, without bias."""
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-
-
-class CIFARBackbone(BaseBackbone):
-    """A stem, three stages at strides 1, 2, 4, and what may follow the last stage.
-
-    A subclass makes ``conv1``, ``bn1``, ``relu`` and the modules in ``stage_names``, then calls
-    ``freeze_stages()``.
-
-    Args:
-        out_indices (Sequence[int]): Stages that are returned, from 0, 1, 2.
-        frozen_stages (int): Stages whose parameters and statistics stay as they are: 0 freezes
-            the stem, k the stem and the first k stages, -1 nothing.
-        norm_eval (bool): Whether every BN keeps its running statistics in training.
-        init_cfg (dict | list[dict], optional): Initialisation, as in MMEngine.
-
-    Raises:
-        ValueError: If ``out_indices`` or ``frozen_stages`` name a stage that there is not.
-    """
-
-    stage_names: tuple[str, str, str]
-    stem_names: tuple[str, ...] = ('conv1', 'bn1')
-    tail_names: tuple[str, ...] = ()
-
-    def __init__(
-        self,
-        out_indices: Sequence[int],
-        frozen_stages: int,
-        norm_eval: bool,
-        init_cfg: dict | list[dict] | None,
-    ) -> None:
-        super().__init__(init_cfg)
-        stages = range(NUM_STAGES)
-        indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
-        if not indices or any(index not in stages for index in indices):
-            raise ValueError(f'out_indices={out_indices!r}: expected some of {[*stages]}')
-        if frozen_stages not in range(-1, NUM_STAGES + 1):
-            raise ValueError(
-                f'frozen_stages={frozen_stages!r}: expected -1 (none), 0 (the stem) '
-                f'to {NUM_STAGES} (all)'
-            )
-        self.out_indices = tuple(indices)
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-
-    @abstractmethod
-    def stem(self, x: Tensor) -> Tensor:
-        """Map the images to the input of the first stage."""
-
-    def tail(self, x: Tensor) -> Tensor:
-        """Map the output of the last stage to what is returned for it."""
-        return x
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute the feature maps of the stages in ``out_indices``.
-
-        Args:
-            x (Tensor): Images, (N, 3, H, W).
-
-        Returns:
-            tuple[Tensor, ...]: Feature maps, shallow to deep. That of stage i is
-            (N, C_i, H / 2**i, W / 2**i), rounded up.
-        """
-        x = self.stem(x)
-        outputs = []
-        for index, name in enumerate(self.stage_names):
-            x = getattr(self, name)(x)
-            if index == NUM_STAGES - 1:
-                x = self.tail(x)
-            if index in self.out_indices:
-                outputs.append(x)
-        return tuple(outputs)
-
-    def train(self, mode: bool = True) -> CIFARBackbone:
-        """Set the training mode, except for what ``frozen_stages`` and ``norm_eval`` hold."""
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def freeze_stages(self) -> None:
-        """Stop the gradient and fix the statistics of the frozen stages."""
-        for module in self._frozen_modules():
-            module.eval()
-            module.requires_grad_(False)
-
-    def _frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        names = [*self.stem_names, *self.stage_names[: self.frozen_stages]]
-        if self.frozen_stages == NUM_STAGES:
-            names += self.tail_names
-        return [getattr(self, name) for name in names]
 
 
 class BasicBlock(nn.Module):
@@ -182,7 +79,7 @@ class BasicBlock(nn.Module):
 
 
 @MODELS.register_module()
-class CIFARResNet(CIFARBackbone):
+class CIFARResNet(StagedBackbone):
     """ResNet of depth 6n+2 for 32x32 images, with a convolution where the shape changes.
 
     From "Deep Residual Learning for Image Recognition" (CVPR 2016), section 4.2. Parameters

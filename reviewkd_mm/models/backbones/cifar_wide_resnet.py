@@ -6,13 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from reviewkd_mm.models.backbones.cifar_resnet import (
-    KAIMING_INIT,
-    STRIDES,
-    CIFARBackbone,
-    blocks_per_stage,
-    conv3x3,
-)
+from reviewkd_mm.models.backbones.cifar_resnet import STRIDES, blocks_per_stage, conv3x3
+from reviewkd_mm.models.backbones.staged_backbone import KAIMING_INIT, StagedBackbone
 from reviewkd_mm.registry import MODELS
 
 
@@ -77,7 +72,7 @@ class PreActStage(nn.Module):
 
 
 @MODELS.register_module()
-class CIFARWideResNet(CIFARBackbone):
+class CIFARWideResNet(StagedBackbone):
     """Wide ResNet WRN-depth-widen_factor for 32x32 images.
 
     From "Wide Residual Networks" (BMVC 2016). Parameters have the names that RepDistiller's
