@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.dist import get_world_size
@@ -35,6 +36,8 @@ class ABF(nn.Module):
             Defaults to True.
         norm_cfg (dict, optional): Normalisation of both convolutions. Defaults to None, which
             means ``dict(type='BN')``.
+        attention (bool): Whether the two are weighted by attention maps; otherwise they are
+            added up, as in the ablation of the paper. Defaults to True.
 
     Examples:
         >>> abf = ABF(in_channels=64, mid_channels=64, out_channels=128)
@@ -51,8 +54,10 @@ class ABF(nn.Module):
         out_channels: int,
         fuse: bool = True,
         norm_cfg: dict | None = None,
+        attention: bool = True,
     ) -> None:
         super().__init__()
+        self.fuse = fuse
         # What error messages call this stage; a ReviewConnector says which one it is.
         self.name = 'ABF'
         norm_cfg = norm_cfg or dict(type='BN')
@@ -62,7 +67,7 @@ class ABF(nn.Module):
         self.conv2 = ConvModule(
             mid_channels, out_channels, 3, padding=1, bias=False, norm_cfg=norm_cfg, act_cfg=None
         )
-        self.att_conv = nn.Conv2d(2 * mid_channels, 2, 1) if fuse else None
+        self.att_conv = nn.Conv2d(2 * mid_channels, 2, 1) if fuse and attention else None
         for module in (self.conv1, self.conv2):
             # The authors' gain. ConvModule draws with another one, and would again if an
             # init_weights of MMEngine walked into it: that is why ABF is a plain nn.Module.
@@ -91,19 +96,46 @@ class ABF(nn.Module):
             ValueError: If a residual is given to an ABF with ``fuse=False`` or is missing, or
                 BatchNorm is to train with one image of one pixel.
         """
-        if (residual is None) != (self.att_conv is None):
-            expected = 'no residual' if self.att_conv is None else 'a residual'
-            raise ValueError(
-                f'ABF was built with fuse={self.att_conv is not None} and takes {expected}'
-            )
+        if (residual is not None) != self.fuse:
+            expected = 'a residual' if self.fuse else 'no residual'
+            raise ValueError(f'ABF was built with fuse={self.fuse} and takes {expected}')
         if len(x) == 1:
             self._check_one_image(x.shape[-2:], out_size or x.shape[-2:])
         x = self.conv1(x)
         if residual is not None:
-            x = attention_fusion(x, residual, self.att_conv.weight, self.att_conv.bias)
+            x = self._fuse(x, residual)
         if out_size is not None:
             x = _resize(x, out_size)
         return self.conv2(x), x
+
+    def attention_maps(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Compute the two maps that weigh a feature and a residual where they are fused.
+
+        The forward fuses without storing them; this is for looking at them.
+
+        Args:
+            x (Tensor): Reduced student feature (N, mid_channels, H, W), what ``conv1`` returns.
+            residual (Tensor): Residual (N, mid_channels, h, w) of the next deeper stage.
+
+        Returns:
+            Tensor: Maps (N, 2, H, W) with values in [0, 1]: the weight of ``x`` and that of the
+            residual.
+
+        Raises:
+            ValueError: If the ABF has no attention: the deepest one, or ``attention=False``.
+        """
+        if self.att_conv is None:
+            raise ValueError(
+                f'{self.name}: ABF was built with fuse={self.fuse} and has no attention maps; '
+                'expected one with fuse=True and attention=True'
+            )
+        residual = _resize(residual, x.shape[-2:])
+        return self.att_conv(torch.cat([x, residual], dim=1)).sigmoid()
+
+    def _fuse(self, x: Tensor, residual: Tensor) -> Tensor:
+        if self.att_conv is None:
+            return x + _resize(residual, x.shape[-2:])
+        return attention_fusion(x, residual, self.att_conv.weight, self.att_conv.bias)
 
     def _check_one_image(self, student: tuple[int, int], teacher: tuple[int, int]) -> None:
         for side, conv, (height, width) in (

@@ -29,6 +29,8 @@ class ReviewConnector(BaseModule):
             which means ``dict(type='BN')``.
         init_cfg (dict, optional): MMEngine's initialisation config, for example ``Pretrained``.
             Defaults to None, which keeps the authors' initialisation.
+        attention (bool): Whether features are fused by attention; otherwise they are added up,
+            as in the ablation of the paper. Defaults to True.
 
     Raises:
         ValueError: If the two lists differ in length or are empty.
@@ -47,6 +49,7 @@ class ReviewConnector(BaseModule):
         mid_channels: int | None = None,
         norm_cfg: dict | None = None,
         init_cfg: dict | None = None,
+        attention: bool = True,
     ) -> None:
         super().__init__(init_cfg)
         if not in_channels or len(in_channels) != len(out_channels):
@@ -58,7 +61,7 @@ class ReviewConnector(BaseModule):
         mid_channels = mid_channels or min(512, in_channels[-1])
         deepest = len(in_channels) - 1
         self.abfs = nn.ModuleList(
-            ABF(inner, mid_channels, outer, fuse=stage < deepest, norm_cfg=norm_cfg)
+            ABF(inner, mid_channels, outer, stage < deepest, norm_cfg, attention)
             for stage, (inner, outer) in enumerate(zip(in_channels, out_channels, strict=True))
         )
         for stage, abf in enumerate(self.abfs):

@@ -26,6 +26,27 @@ def test_smoke():
     assert residual.shape == (2, 6, 6, 6)
 
 
+def test_without_attention_the_residual_is_added():
+    abf = ABF(4, 6, 8, attention=False).eval()
+    x, residual = noise(2, 4, 6, 6), noise(2, 6, 3, 3)
+
+    _, fused = abf(x, residual)
+
+    enlarged = residual.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    torch.testing.assert_close(fused, abf.conv1(x) + enlarged)
+    assert not any('att' in name for name, _ in abf.named_parameters())
+
+
+@pytest.mark.parametrize('fuse', [True, False])
+@pytest.mark.parametrize('attention', [True, False])
+def test_a_residual_is_needed_exactly_where_one_is_fused(fuse, attention):
+    abf = ABF(4, 6, 8, fuse=fuse, attention=attention)
+    residual = None if fuse else noise(2, 6, 3, 3)
+
+    with pytest.raises(ValueError, match=f'fuse={fuse} and takes'):
+        abf(noise(2, 4, 6, 6), residual)
+
+
 @pytest.mark.parametrize('size', [(6, 6), (5, 9), (1, 1)])
 @pytest.mark.parametrize('residual_size', [(3, 3), (4, 5), (1, 1)])
 @pytest.mark.parametrize('out_size', [None, (12, 12), (3, 7), (1, 1)])
@@ -218,3 +239,32 @@ def test_gradcheck(training, fuse):
         return functional_call(abf, own, (x, residual, (4, 5)))
 
     assert gradcheck(forward, (x, residual, *parameters))
+
+
+@pytest.mark.parametrize('residual_size', [(6, 8), (3, 4), (4, 3)])
+def test_what_is_fused_is_the_two_weighted_by_the_attention_maps(residual_size):
+    abf = ABF(4, 6, 8).double().eval()
+    x = noise(2, 4, 6, 8, dtype=torch.float64)
+    residual = noise(2, 6, *residual_size, seed=1, dtype=torch.float64)
+
+    maps = abf.attention_maps(abf.conv1(x), residual)
+
+    # The nearest pixel of the residual, found by its index.
+    rows = [row * residual_size[0] // 6 for row in range(6)]
+    columns = [column * residual_size[1] // 8 for column in range(8)]
+    enlarged = residual[:, :, rows][:, :, :, columns]
+    assert maps.shape == (2, 2, 6, 8)
+    _, fused = abf(x, residual)
+    torch.testing.assert_close(fused, maps[:, :1] * abf.conv1(x) + maps[:, 1:] * enlarged)
+    both = torch.cat([abf.conv1(x), enlarged], dim=1)
+    weight, bias = abf.att_conv.weight[:, :, 0, 0], abf.att_conv.bias
+    logits = torch.einsum('oc,nchw->nohw', weight, both) + bias[:, None, None]
+    torch.testing.assert_close(maps, 1 / (1 + torch.exp(-logits)))
+
+
+@pytest.mark.parametrize(('fuse', 'attention'), [(False, True), (True, False)])
+def test_there_are_no_attention_maps_where_nothing_is_weighted(fuse, attention):
+    abf = ABF(4, 6, 8, fuse=fuse, attention=attention)
+
+    with pytest.raises(ValueError, match=f'ABF: .*fuse={fuse} and has no attention maps'):
+        abf.attention_maps(noise(2, 6, 4, 4), noise(2, 6, 2, 2))

@@ -44,14 +44,18 @@ def test_smoke():
     assert [tuple(x.shape) for x in outputs] == [(2, 4, 8, 8), (2, 2, 4, 4), (2, 6, 2, 2)]
 
 
+@pytest.mark.parametrize('attention', [True, False])
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('case', CASES)
-def test_outputs_and_gradients_are_those_of_the_equations(case, training):
+def test_outputs_and_gradients_are_those_of_the_equations(case, training, attention):
     student_sizes, teacher_sizes = CASES[case]
     stages = len(student_sizes)
     inner, outer = [3, 4, 5, 2][:stages], [4, 2, 6, 3][:stages]
     weights = random_weights(inner, outer, mid=4)
-    connector = ReviewConnector(inner, outer, mid_channels=4).double().train(training)
+    if not attention:
+        weights = {name: weight for name, weight in weights.items() if '.att.' not in name}
+    connector = ReviewConnector(inner, outer, mid_channels=4, attention=attention)
+    connector = connector.double().train(training)
     state = {state_dict_name(name): value for name, value in weights.items()}
     missing, unexpected = connector.load_state_dict(state, strict=False)
     assert not unexpected

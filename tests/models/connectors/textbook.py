@@ -46,6 +46,13 @@ def batch_norm(x: Tensor, weights: Mapping[str, Tensor], name: str, training: bo
     return F.batch_norm(x, mean, var, scale, shift, training=training, eps=1e-5)
 
 
+def attend(x: Tensor, residual: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """Weigh two features of one size by attention maps and add them up."""
+    both = torch.cat([x, residual], dim=1)
+    maps = torch.sigmoid(F.conv2d(both, weights['att.weight'], weights['att.bias']))
+    return x * maps[:, 0:1] + residual * maps[:, 1:2]
+
+
 def fuse(
     x: Tensor, residual: Tensor | None, size: Size, weights: Mapping[str, Tensor], training: bool
 ) -> tuple[Tensor, Tensor]:
@@ -53,9 +60,7 @@ def fuse(
     x = batch_norm(F.conv2d(x, weights['conv1.weight']), weights, 'bn1', training)
     if residual is not None:
         r = nearest_resize(residual, x.shape[2:])
-        both = torch.cat([x, r], dim=1)
-        maps = torch.sigmoid(F.conv2d(both, weights['att.weight'], weights['att.bias']))
-        x = x * maps[:, 0:1] + r * maps[:, 1:2]
+        x = attend(x, r, weights) if 'att.weight' in weights else x + r
     x = nearest_resize(x, size)
     output = F.conv2d(x, weights['conv2.weight'], padding=1)
     return batch_norm(output, weights, 'bn2', training), x
