@@ -215,7 +215,7 @@ class Distiller(BaseModel):
                         'rename the transfer'
                     )
                 with config_key(f'transfers.{name}', (ValueError,)):
-                    losses[f'loss_{name}'] = transfer()
+                    losses[f'loss_{name}'] = transfer(data_samples)
         finally:
             for transfer in transfers:
                 transfer.clear()

@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from reviewkd_mm.models.distillers.compiled import Compiled
@@ -26,7 +27,10 @@ class Transfer(nn.Module):
     Args:
         student (str | dict | Sequence): The student's taps, shallow to deep.
         teacher (str | dict | Sequence): The teacher's taps, shallow to deep.
-        loss (dict | nn.Module): Compares the two lists of features.
+        loss (dict | nn.Module): Compares the two lists of features. One whose signature has
+            ``in_channels`` and ``out_channels`` gets those of the two, and one whose forward has
+            ``data_samples`` the samples of the batch, which at build have ``gt_label`` 0 and a
+            ``sample_idx`` alone.
         connector (dict | nn.Module, optional): Maps the student's features into the teacher's
             space. Its channels are inferred. Defaults to None.
         warmup_epochs (float): The loss is multiplied by ``min(1, epoch / warmup_epochs)``.
@@ -50,7 +54,8 @@ class Transfer(nn.Module):
         with config_key('teacher'):
             self.teacher_recorder = Recorder(teacher)
         with config_key('loss'):
-            self.loss = _build(loss)
+            self._loss_cfg = loss if _takes_channels(loss) else None
+            self.loss = _build(loss) if self._loss_cfg is None else None
         if not isinstance(warmup_epochs, Real) or not 0 <= warmup_epochs < float('inf'):
             raise ValueError(f'warmup_epochs={warmup_epochs!r}: expected a number of epochs >= 0')
         self.warmup_epochs = warmup_epochs
@@ -58,11 +63,12 @@ class Transfer(nn.Module):
         self._connector_cfg = None if built else connector
         self.connector = connector if built else None
         self._takes_sizes = False
+        self._takes_samples = False
         self._compiled: Compiled | None = None
 
     @torch.no_grad()
     def build_connector(self) -> None:
-        """Build the connector for the recorded features and try it and the loss on them.
+        """Build what needs channels for the recorded features and try it on them.
 
         Raises:
             ValueError: If channels, numbers or shapes of the features do not fit.
@@ -71,16 +77,21 @@ class Transfer(nn.Module):
         teacher = _at_least_in_precision_of(student, self.teacher_recorder.features())
         with config_key('connector'):
             if self._connector_cfg is not None:
-                self.connector = _build_connector(self._connector_cfg, student, teacher)
+                self.connector = _build_for(self._connector_cfg, student, teacher)
             if self.connector is not None:
                 self.connector.to(device=student[0].device, dtype=student[0].dtype)
                 parameters = inspect.signature(self.connector.forward).parameters
                 self._takes_sizes = 'out_sizes' in parameters
-        with evaluating(self):
-            with config_key('connector'):
-                mapped = self._connect(student, teacher)
-            with config_key('loss'):
-                self.loss(mapped, teacher)
+        with config_key('connector'), evaluating(self):
+            mapped = self._connect(student, teacher)
+        with config_key('loss'):
+            if self._loss_cfg is not None:
+                self.loss = _build_for(self._loss_cfg, mapped, teacher)
+            self.loss.to(device=student[0].device, dtype=student[0].dtype)
+            parameters = inspect.signature(self.loss.forward).parameters
+            self._takes_samples = 'data_samples' in parameters
+        with config_key('loss'), evaluating(self):
+            self._call_loss(mapped, teacher, _dummy_samples(len(student[0])))
 
     def compile_comparison(self, name: str) -> None:
         """Run connector and loss through torch.compile from now on.
@@ -90,8 +101,12 @@ class Transfer(nn.Module):
         """
         self._compiled = Compiled(_compare, name, eager=Transfer._compare)
 
-    def forward(self) -> Tensor:
+    def forward(self, data_samples: Sequence | None = None) -> Tensor:
         """Compare the recorded features.
+
+        Args:
+            data_samples (Sequence, optional): The samples of the batch, for a loss that takes
+                them. Defaults to None.
 
         Returns:
             Tensor: The loss, a 0-d tensor, its weight and warm-up included.
@@ -103,15 +118,18 @@ class Transfer(nn.Module):
         student = self.student_recorder.features()
         teacher = _at_least_in_precision_of(student, self.teacher_recorder.features())
         compare = self._compiled or Transfer._compare
-        loss = compare(self, student, teacher)
+        samples = data_samples if self._takes_samples else None
+        loss = compare(self, student, teacher, samples)
         factor = warmup_factor(self.warmup_epochs)
         return loss if factor == 1 else loss * factor
 
-    def _compare(self, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
+    def _compare(
+        self, student: list[Tensor], teacher: list[Tensor], data_samples: Sequence | None
+    ) -> Tensor:
         with config_key('connector', (ValueError,)):
             mapped = self._connect(student, teacher)
         with config_key('loss', (ValueError,)):
-            return self.loss(mapped, teacher)
+            return self._call_loss(mapped, teacher, data_samples)
 
     def check_student_learns(self, student: nn.Module) -> None:
         """Check that gradients reach the student at every tap whose stage trains.
@@ -148,10 +166,29 @@ class Transfer(nn.Module):
             return self.connector(student)
         return self.connector(student, out_sizes=[tuple(t.shape[-2:]) for t in teacher])
 
+    def _call_loss(
+        self, mapped: Sequence[Tensor], teacher: list[Tensor], data_samples: Sequence | None
+    ) -> Tensor:
+        if not self._takes_samples:
+            return self.loss(mapped, teacher)
+        return self.loss(mapped, teacher, data_samples=data_samples)
 
-def _compare(transfer: Transfer, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
+
+def _compare(
+    transfer: Transfer,
+    student: list[Tensor],
+    teacher: list[Tensor],
+    data_samples: Sequence | None,
+) -> Tensor:
     """Compare as the transfer does, without what is there for error messages."""
-    return transfer.loss(transfer._connect(student, teacher), teacher)
+    return transfer._call_loss(transfer._connect(student, teacher), teacher, data_samples)
+
+
+def _dummy_samples(count: int) -> list[BaseDataElement]:
+    label = torch.zeros(1, dtype=torch.long)
+    return [
+        BaseDataElement(metainfo=dict(sample_idx=index), gt_label=label) for index in range(count)
+    ]
 
 
 def _at_least_in_precision_of(student: list[Tensor], teacher: list[Tensor]) -> list[Tensor]:
@@ -207,7 +244,14 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"the key '{key}' is missing")
 
 
-def _build_connector(cfg: Mapping, student: list[Tensor], teacher: list[Tensor]) -> nn.Module:
+def _takes_channels(cfg: Mapping | nn.Module) -> bool:
+    if isinstance(cfg, nn.Module):
+        return False
+    return 'in_channels' in inspect.signature(_find_type(cfg)).parameters
+
+
+def _build_for(cfg: Mapping, student: Sequence[Tensor], teacher: list[Tensor]) -> nn.Module:
+    """Build a connector or a loss, with the channels of the features where it takes them."""
     parameters = inspect.signature(_find_type(cfg)).parameters
     inferred = {}
     for key, features in (('in_channels', student), ('out_channels', teacher)):

@@ -1,0 +1,81 @@
+"""What losses read from the samples of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Samples are Python objects that differ in every step: a compiler is given the tensors alone.
+
+
+@torch.compiler.disable
+def class_labels(data_samples: Sequence[Any] | None, like: Tensor) -> Tensor:
+    """Return the class of each image.
+
+    Args:
+        data_samples (Sequence, optional): Samples with ``gt_label``, as MMPretrain's.
+        like (Tensor): A tensor (N, ...) of the batch, on the device that is wanted.
+
+    Returns:
+        Tensor: Labels (N,) of dtype int64.
+
+    Raises:
+        ValueError: If there is no sample of each image, one has no label or several, or labels
+            were mixed.
+    """
+    _check_count(data_samples, len(like))
+    if any('gt_score' in sample for sample in data_samples):
+        raise ValueError(
+            'the samples have gt_score, the soft labels that Mixup and CutMix make: expected one '
+            'class an image. Leave batch_augments and to_onehot out of the data_preprocessor'
+        )
+    labels = [sample.get('gt_label') for sample in data_samples]
+    for label in labels:
+        if not isinstance(label, Tensor) or label.numel() != 1:
+            raise ValueError(
+                f'a sample has gt_label={label!r}: expected one class an image, as the data sets '
+                'and PackInputs of MMPretrain give it'
+            )
+    return torch.cat([label.view(1) for label in labels]).to(like.device, non_blocking=True)
+
+
+@torch.compiler.disable
+def sample_indices(data_samples: Sequence[Any] | None, like: Tensor, length: int) -> Tensor:
+    """Return the place of each image in the data set.
+
+    Args:
+        data_samples (Sequence, optional): Samples with ``sample_idx``, which MMEngine's data sets
+            and MMPretrain's ``PackInputs`` give.
+        like (Tensor): A tensor (N, ...) of the batch, on the device that is wanted.
+        length (int): The length of the data set.
+
+    Returns:
+        Tensor: Indices (N,) of dtype int64.
+
+    Raises:
+        ValueError: If there is no sample of each image, or one has no index in the data set.
+    """
+    _check_count(data_samples, len(like))
+    indices = [sample.get('sample_idx') for sample in data_samples]
+    for index in indices:
+        if not isinstance(index, Integral):
+            raise ValueError(
+                f'a sample has sample_idx={index!r}: expected its index in the data set. Add '
+                "'sample_idx' to the meta_keys of PackInputs in the training pipeline"
+            )
+        if not 0 <= index < length:
+            raise ValueError(
+                f'a sample has sample_idx={index}, but num_samples={length}: expected '
+                'num_samples to be the length of the training set'
+            )
+    return torch.tensor(indices).to(like.device, non_blocking=True)
+
+
+def _check_count(data_samples: Sequence[Any] | None, count: int) -> None:
+    if data_samples is None or len(data_samples) != count:
+        given = 'none' if data_samples is None else len(data_samples)
+        raise ValueError(f'expected a data sample of each of {count} images, got {given}')
