@@ -1,15 +1,8 @@
-"""ReviewKD between CIFAR ResNets: the student's three stages after ReLU and its pooled feature
-against the teacher's three stages before the last ReLU and its pooled feature.
-"""
+"""ReviewKD between CIFAR ResNets."""
 
+_base_ = './review_cifar.py'
 review_cifar_resnet = dict(
-    student=['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'neck'],
-    teacher=[
-        dict(type='ModuleInputs', source='backbone.layer1.-1.relu'),
-        dict(type='ModuleInputs', source='backbone.layer2.-1.relu'),
-        dict(type='ModuleInputs', source='backbone.layer3.-1.relu'),
-        'neck',
-    ],
-    connector=dict(type='ReviewConnector'),
-    loss=dict(type='HCLLoss'),
+    _base_.review_cifar,
+    student=_base_.student_taps.resnet,
+    teacher=_base_.teacher_taps.resnet,
 )

@@ -1,0 +1,35 @@
+"""Every config trains two steps and validates through the Runner, on generated data."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from mmengine.runner import Runner
+
+from reviewkd_mm.config import is_distiller
+from tests.configs.reading import FILES, name_of
+from tests.configs.running import STEPS, brief
+
+# What a config needs beside what the package installs.
+NEEDS = {'pspnet_r101_r18_cityscapes': 'mmseg', 'panoptic-fpn_r101_r50_coco': 'panopticapi'}
+
+
+@pytest.mark.parametrize('file', FILES, ids=name_of)
+def test_a_config_trains_and_validates(file, tmp_path):
+    if file.stem in NEEDS:
+        pytest.importorskip(NEEDS[file.stem], reason='an optional package')
+    cfg = brief(file, tmp_path / 'data', tmp_path / 'run')
+
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+
+    assert runner.iter == STEPS
+    scalars = runner.message_hub.log_scalars
+    losses = {key for key in scalars if key.startswith('train/loss')}
+    values = [value for key in losses for value in scalars[key].data[0]]
+    assert all(math.isfinite(value) for value in values)
+    assert any(key.startswith('val/') for key in scalars)
+    if is_distiller(cfg.model):
+        assert {f'train/loss_{name}' for name in cfg.model.transfers} <= losses
+        assert (tmp_path / 'run' / 'student_last.pth').is_file()
