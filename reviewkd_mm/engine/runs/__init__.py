@@ -1,0 +1,17 @@
+"""Trainings as their work dirs tell of them: tables, pictures, and queues that go on."""
+
+from reviewkd_mm.engine.runs.jobs import Job, plan_jobs
+from reviewkd_mm.engine.runs.queue import Queue
+from reviewkd_mm.engine.runs.reports import write_curves, write_results
+from reviewkd_mm.engine.runs.run import Run, find_runs, read_run
+
+__all__ = [
+    'Job',
+    'Queue',
+    'Run',
+    'find_runs',
+    'plan_jobs',
+    'read_run',
+    'write_curves',
+    'write_results',
+]
