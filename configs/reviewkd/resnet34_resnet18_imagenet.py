@@ -7,11 +7,7 @@ Knowledge Review" (CVPR 2021) reports 71.61 % top-1; torchdistill measured 71.64
 tools/model_converters/torchvision_to_mmpretrain.py.
 """
 
-_base_ = [
-    '../baselines/resnet18_imagenet.py',
-    '../_base_/transfers/review_imagenet.py',
-    '../_base_/distillation_hooks.py',
-]
+_base_ = ['../baselines/resnet18_imagenet.py', '../_base_/transfers/review_imagenet.py']
 model = dict(
     _delete_=True,
     type='reviewkd_mm.Distiller',

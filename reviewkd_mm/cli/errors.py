@@ -26,14 +26,21 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except REFUSALS as error:
-        refusal = _find_refusal(error)
+        refusal = find_refusal(error)
         if refusal is None:
             raise
         sys.exit(f'error: {refusal}')
 
 
-def _find_refusal(error: BaseException | None) -> BaseException | None:
-    """Return this package's error, which a library may have wrapped into one of its own."""
+def find_refusal(error: BaseException | None) -> BaseException | None:
+    """Return this package's refusal, which a library may have wrapped into an error of its own.
+
+    Args:
+        error (BaseException | None): What was caught.
+
+    Returns:
+        BaseException | None: The refusal, None if the error is none.
+    """
     while error is not None:
         if isinstance(error, REFUSALS) and _is_raised_here(_find_origin(error).__traceback__):
             return error

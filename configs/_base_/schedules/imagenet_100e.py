@@ -6,6 +6,7 @@ _base_ = [
     'mmpretrain::_base_/datasets/imagenet_bs32.py',
     'mmpretrain::_base_/schedules/imagenet_bs256.py',
     'mmpretrain::_base_/default_runtime.py',
+    '../distillation_hooks.py',
 ]
 optim_wrapper = dict(type='reviewkd_mm.AmpOptimWrapper')
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='auto'))

@@ -83,7 +83,7 @@ class Transfer(nn.Module):
                 parameters = inspect.signature(self.connector.forward).parameters
                 self._takes_sizes = 'out_sizes' in parameters
         with config_key('connector'), evaluating(self):
-            mapped = self._connect(student, teacher)
+            mapped = self.connect(student, teacher)
         with config_key('loss'):
             if self._loss_cfg is not None:
                 self.loss = _build_for(self._loss_cfg, mapped, teacher)
@@ -127,7 +127,7 @@ class Transfer(nn.Module):
         self, student: list[Tensor], teacher: list[Tensor], data_samples: Sequence | None
     ) -> Tensor:
         with config_key('connector', (ValueError,)):
-            mapped = self._connect(student, teacher)
+            mapped = self.connect(student, teacher)
         with config_key('loss', (ValueError,)):
             return self._call_loss(mapped, teacher, data_samples)
 
@@ -159,7 +159,16 @@ class Transfer(nn.Module):
         self.student_recorder.clear()
         self.teacher_recorder.clear()
 
-    def _connect(self, student: list[Tensor], teacher: list[Tensor]) -> Sequence[Tensor]:
+    def connect(self, student: list[Tensor], teacher: list[Tensor]) -> Sequence[Tensor]:
+        """Map the student's features into the teacher's space, if there is a connector.
+
+        Args:
+            student (list[Tensor]): Features (N, C_i, H_i, W_i) of the student.
+            teacher (list[Tensor]): Features of the teacher, whose sizes the connector may need.
+
+        Returns:
+            Sequence[Tensor]: What the loss compares with the teacher's features.
+        """
         if self.connector is None:
             return student
         if not self._takes_sizes:
@@ -181,7 +190,7 @@ def _compare(
     data_samples: Sequence | None,
 ) -> Tensor:
     """Compare as the transfer does, without what is there for error messages."""
-    return transfer._call_loss(transfer._connect(student, teacher), teacher, data_samples)
+    return transfer._call_loss(transfer.connect(student, teacher), teacher, data_samples)
 
 
 def _dummy_samples(count: int) -> list[BaseDataElement]:
