@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -111,7 +112,10 @@ def find_configs() -> list[str]:
 
 
 def check_config(
-    path: str, options: dict[str, Any] | None = None, image_size: Size | None = None
+    path: str,
+    options: dict[str, Any] | None = None,
+    image_size: Size | None = None,
+    flops: bool = True,
 ) -> ConfigCheck:
     """Build the model of a config as a training would, and measure it.
 
@@ -124,20 +128,22 @@ def check_config(
             None.
         image_size (tuple[int, int] | None): (height, width) of the image that is measured.
             Defaults to None, which means what the data pipelines say.
+        flops (bool): Whether FLOPs are counted, for which each network is run once. Defaults to
+            True.
 
     Returns:
         ConfigCheck: What was found; an error is kept in it.
     """
     check = ConfigCheck(path)
     try:
-        with _no_logged_parameters():
-            _fill(check, load_config(path, options), image_size)
+        with _quiet():
+            _fill(check, load_config(path, options), image_size, flops)
     except Exception as error:  # Whatever a config's parts raise: the next config is checked.
         check.error = _describe(error)
     return check
 
 
-def _fill(check: ConfigCheck, cfg: Config, image_size: Size | None) -> None:
+def _fill(check: ConfigCheck, cfg: Config, image_size: Size | None, flops: bool) -> None:
     check.missing += [*find_missing_packages(cfg), *find_missing_data(cfg)]
     check.downloads += find_data_downloads(cfg)
     if 'model' not in cfg:
@@ -148,9 +154,9 @@ def _fill(check: ConfigCheck, cfg: Config, image_size: Size | None) -> None:
         model = _build_model(check, cfg)
         _set_image_size(check, cfg, model, image_size)
         if isinstance(model, Distiller):
-            _measure_distiller(check, model, cfg.model)
+            _measure_distiller(check, model, cfg.model, flops)
         else:
-            check.networks['model'] = _measure(model, check.image_size)
+            check.networks['model'] = _measure(model, check.image_size, flops)
 
 
 def _build_model(check: ConfigCheck, cfg: Config) -> nn.Module:
@@ -228,10 +234,12 @@ def _set_image_size(
     check.image_size = pad_to(size, getattr(preprocessor, 'pad_size_divisor', 1))
 
 
-def _measure_distiller(check: ConfigCheck, distiller: Distiller, model_cfg: Mapping) -> None:
+def _measure_distiller(
+    check: ConfigCheck, distiller: Distiller, model_cfg: Mapping, flops: bool
+) -> None:
     for role in ('student', 'teacher'):
         given = model_cfg[role]
-        network = _measure(getattr(distiller, role), check.image_size)
+        network = _measure(getattr(distiller, role), check.image_size, flops)
         network.config = str(given) if isinstance(given, (str, Path)) else None
         check.networks[role] = network
     check.transfer_parameters = count_parameters(distiller.transfers)
@@ -246,18 +254,18 @@ def _measure_distiller(check: ConfigCheck, distiller: Distiller, model_cfg: Mapp
         )
 
 
-def _measure(model: nn.Module, size: Size) -> NetworkCheck:
+def _measure(model: nn.Module, size: Size, flops: bool) -> NetworkCheck:
     backbone = getattr(model, 'backbone', None)
     depth = getattr(backbone, 'depth', None)
     name = None if backbone is None else type(backbone).__name__
-    flops, flops_of = count_flops(model, size)
+    count, counted = count_flops(model, size) if flops else (None, 'not counted')
     return NetworkCheck(
         model=type(model).__name__,
         backbone=f'{name}, depth {depth}' if isinstance(depth, int) else name,
         config=None,
         parameters=count_parameters(model),
-        flops=flops,
-        flops_of=flops_of,
+        flops=count,
+        flops_of=counted,
     )
 
 
@@ -272,11 +280,13 @@ def _describe(error: Exception) -> str:
 
 
 @contextmanager
-def _no_logged_parameters() -> Iterator[None]:
-    """Keep MMEngine from logging every parameter that it initialises."""
+def _quiet() -> Iterator[None]:
+    """Keep MMEngine from logging every parameter that it initialises, and the zoos' warnings."""
     level = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', module=r'mm(cv|det|engine|pretrain|seg)\.')
+            yield
     finally:
         logging.disable(level)

@@ -84,8 +84,8 @@ def _line(kind: str, text: str) -> Text:
 def _network_table(check: ConfigCheck) -> Table:
     height, width = check.image_size
     table = Table(
-        caption=f'FLOPs: multiply-adds for an image of {height} x {width} '
-        f'({check.image_size_from})',
+        caption=f'for an image of {height} x {width} ({check.image_size_from}); FLOPs are '
+        'multiply-adds',
         caption_justify='left',
     )
     for column in ('', 'network', 'parameters', 'FLOPs'):

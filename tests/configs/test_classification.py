@@ -122,9 +122,10 @@ def test_a_pair_taps_and_weighs_what_the_paper_does(name):
 @pytest.mark.parametrize('name', IMAGENET_TAPS)
 def test_an_imagenet_pair_is_the_papers(name):
     weight, mid_channels, student_taps, teacher_taps = IMAGENET_TAPS[name]
-    cfg = read(CONFIGS / 'reviewkd' / f'{name}.py')
-    distiller = build(cfg)
+    file = CONFIGS / 'reviewkd' / f'{name}.py'
+    cfg = Config.fromfile(file)
     review = cfg.model.transfers.review
+    distiller = build(read(file))
 
     student, teacher = tapped(distiller, review, 224)
 
@@ -138,8 +139,10 @@ def test_an_imagenet_pair_is_the_papers(name):
     assert 'warmup_epochs' not in review
     assert (cfg.train_cfg.max_epochs, cfg.param_scheduler.milestones) == (100, [30, 60, 90])
     assert cfg.optim_wrapper.type == 'reviewkd_mm.AmpOptimWrapper'
-    optimizer = dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.0001)
-    assert optimizer.items() <= cfg.optim_wrapper.optimizer.items()
+    optimizer = cfg.optim_wrapper.optimizer
+    keys = ('type', 'lr', 'momentum', 'weight_decay')
+    assert [optimizer.get(key) for key in keys] == ['SGD', 0.1, 0.9, 0.0001]
+    assert {*optimizer.keys()} <= {*keys, '_scope_'}
     assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 256
     assert cfg.model.teacher_ckpt == f'checkpoints/{name.split("_")[0]}_imagenet.pth'
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tests.models.distillers.detection import retinanet
-from tests.models.distillers.helpers import distiller_cfg, logits, review
+from tests.models.distillers.helpers import WIDE, classifier, distiller_cfg, logits, review
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / 'tools' / 'benchmarks'
 
@@ -22,8 +22,9 @@ def load(name: str) -> ModuleType:
 
 def write_classifiers(folder: Path, **kwargs: object) -> str:
     """Write the config of a tiny pair of classifiers; keyword arguments replace keys."""
+    model = distiller_cfg(**dict(student=classifier(WIDE), **kwargs))
     file = folder / 'classifiers.py'
-    file.write_text(f"default_scope = 'mmpretrain'\nmodel = {distiller_cfg(**kwargs)!r}\n")
+    file.write_text(f"default_scope = 'mmpretrain'\nmodel = {model!r}\n")
     return str(file)
 
 

@@ -41,6 +41,11 @@ def parse_args() -> argparse.Namespace:
         'say)',
     )
     parser.add_argument(
+        '--no-flops',
+        action='store_true',
+        help='do not count FLOPs, for which each network is run once',
+    )
+    parser.add_argument(
         '--strict',
         action='store_true',
         help='exit with 1 also where data, a checkpoint or a package is missing; what a training '
@@ -68,7 +73,7 @@ def main() -> None:
         console.width = WIDTH
     size = tuple(args.image_size) if args.image_size else None
     for config in args.configs or cli.find_configs():
-        checks.append(cli.check_config(config, args.cfg_options, size))
+        checks.append(cli.check_config(config, args.cfg_options, size, not args.no_flops))
         console.print(cli.render_check(checks[-1]), '')
     if len(checks) > 1:
         console.print(cli.summarise_checks(checks))

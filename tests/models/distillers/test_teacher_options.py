@@ -20,6 +20,7 @@ from reviewkd_mm.models.distillers import Distiller, fold_batch_norm, teacher_op
 from tests.models.distillers.detection import CAFFE, raw_batch, retinanet
 from tests.models.distillers.helpers import (
     STAGES,
+    WIDE,
     assert_same_state,
     batch,
     build_distiller,
@@ -31,8 +32,6 @@ from tests.models.distillers.helpers import (
     total,
 )
 
-# A thinner student does without channels_last.
-WIDE = (8, 16, 16, 24)
 PLAIN = dict(channels_last=False, teacher_fold_bn=False)
 EXACT = [
     dict(PLAIN, channels_last=True),
