@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs clean
+.PHONY: help setup demo test stress lint format docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,9 @@ demo: setup ## distil a small classifier and a small detector and compare, in mi
 
 test: setup ## run the tests; ARGS="..." goes to pytest
 	@$(ONE_THREAD) $(RUN) -m pytest -n $(WORKERS) $(ARGS)
+
+stress: setup ## run the tests that take minutes: kills, restarts, bad input, long runs
+	@$(ONE_THREAD) $(RUN) -m pytest -n $(WORKERS) -m stress $(ARGS)
 
 lint: setup ## check style and formatting
 	@$(RUN) -m ruff check .

@@ -1,4 +1,4 @@
-"""ResNet-20 on CIFAR-100 without distillation, on the short schedule of 5 epochs.
+"""ResNet-20 on CIFAR-100 without distillation, on the short schedule of 8 epochs.
 
 For machines without a GPU, to compare with distillation on the same schedule. It reproduces no
 published number.

@@ -1,4 +1,4 @@
-"""ReviewKD on CIFAR-100, ResNet-56 -> ResNet-20, on the short schedule of 5 epochs.
+"""ReviewKD on CIFAR-100, ResNet-56 -> ResNet-20, on the short schedule of 8 epochs.
 
 For machines without a GPU, to compare with the student alone on the same schedule. It reproduces
 no published number.

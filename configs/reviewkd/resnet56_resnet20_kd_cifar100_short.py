@@ -1,0 +1,9 @@
+"""ReviewKD together with KD on CIFAR-100, ResNet-56 -> ResNet-20, on the short schedule of 8
+epochs.
+
+For machines without a GPU, to compare with other methods on the same schedule. It reproduces no
+published number.
+"""
+
+_base_ = ['./resnet56_resnet20_cifar100_short.py', '../_base_/transfers/kd.py']
+model = dict(transfers=dict(kd=_base_.kd))
