@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 
 import torch
 from torch import Tensor
+
+from reviewkd_mm.models.losses.settings import check_factor
 
 
 def check_loss_weight(loss_weight: float) -> float:
@@ -22,9 +22,7 @@ def check_loss_weight(loss_weight: float) -> float:
     Raises:
         ValueError: If it is anything else.
     """
-    if not isinstance(loss_weight, Real) or not 0 <= loss_weight < math.inf:
-        raise ValueError(f'loss_weight={loss_weight!r}: expected a finite number >= 0')
-    return loss_weight
+    return check_factor('loss_weight', loss_weight)
 
 
 def check_pairs(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reviewkd_mm.models.losses.checks import check_loss_weight, check_pairs, full_precision
+from reviewkd_mm.models.losses.checks import check_loss_weight, check_pairs
+from reviewkd_mm.models.losses.settings import check_positive
+from reviewkd_mm.models.losses.vectors import one_vector
 from reviewkd_mm.registry import MODELS
 
 
@@ -35,9 +35,7 @@ class KLDivergence(nn.Module):
 
     def __init__(self, tau: float = 4.0, loss_weight: float = 1.0) -> None:
         super().__init__()
-        if not isinstance(tau, Real) or not 0 < tau < math.inf:
-            raise ValueError(f'tau={tau!r}: expected a finite temperature greater than 0')
-        self.tau = tau
+        self.tau = check_positive('tau', tau)
         self.loss_weight = check_loss_weight(loss_weight)
 
     def forward(
@@ -58,11 +56,12 @@ class KLDivergence(nn.Module):
         Raises:
             ValueError: If a list has not one tensor, a tensor is no logits, or shapes differ.
         """
-        student, teacher = _logits('student', student_logits), _logits('teacher', teacher_logits)
+        student = one_vector('student logits', student_logits)
+        teacher = one_vector('teacher logits', teacher_logits)
         check_pairs([student], [teacher])
         loss = F.kl_div(
-            F.log_softmax(full_precision(student) / self.tau, dim=1),
-            F.log_softmax(full_precision(teacher) / self.tau, dim=1),
+            F.log_softmax(student / self.tau, dim=1),
+            F.log_softmax(teacher / self.tau, dim=1),
             reduction='batchmean',
             log_target=True,
         )
@@ -70,17 +69,3 @@ class KLDivergence(nn.Module):
 
     def extra_repr(self) -> str:
         return f'tau={self.tau}, loss_weight={self.loss_weight}'
-
-
-def _logits(name: str, value: Tensor | Sequence[Tensor]) -> Tensor:
-    if not isinstance(value, Tensor):
-        if len(value) != 1:
-            raise ValueError(f'expected one {name} logits tensor, got {len(value)}')
-        value = value[0]
-    if value.dim() == 2:
-        return value
-    if value.dim() == 4 and value.shape[-2:] == (1, 1):
-        return value.flatten(1)
-    raise ValueError(
-        f'expected {name} logits of shape (N, C) or (N, C, 1, 1), got {tuple(value.shape)}'
-    )
