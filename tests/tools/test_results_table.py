@@ -30,7 +30,7 @@ def read_csv(folder: Path) -> list[dict[str, str]]:
 
 
 def test_runs_become_a_table_in_three_files(tmp_path, capsys):
-    name = 'resnet56_resnet20_cifar100_short'
+    name = 'resnet56_resnet20_kd_cifar100_short'
     for seed, last in enumerate((40.0, 44.0)):
         text = config(seed=seed)
         write_run(tmp_path / f's{seed}', epochs([10, 20, last]), text, name)

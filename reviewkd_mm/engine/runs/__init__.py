@@ -2,8 +2,9 @@
 
 from reviewkd_mm.engine.runs.jobs import Job, plan_jobs
 from reviewkd_mm.engine.runs.queue import Queue
+from reviewkd_mm.engine.runs.reading import find_runs, read_run
 from reviewkd_mm.engine.runs.reports import write_curves, write_results
-from reviewkd_mm.engine.runs.run import Run, find_runs, read_run
+from reviewkd_mm.engine.runs.run import Run
 
 __all__ = [
     'Job',

@@ -9,13 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from reviewkd_mm.engine.runs.run import (
-    Run,
-    checkpoint_number,
-    find_runs,
-    last_checkpoint,
-    read_run,
-)
+from reviewkd_mm.engine.runs.reading import find_runs, read_run
+from reviewkd_mm.engine.runs.run import Run, checkpoint_number, last_checkpoint
 
 SEED = 'randomness.seed'
 LOCK, SETTINGS = '.lock', 'short_protocol.json'

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from reviewkd_mm.engine.runs.pictures import draw_bars, draw_curves, to_png
 from reviewkd_mm.engine.runs.published import read_metafiles
-from reviewkd_mm.engine.runs.run import Run, find_runs, read_run
+from reviewkd_mm.engine.runs.reading import find_runs, read_run
+from reviewkd_mm.engine.runs.run import Run
 from reviewkd_mm.engine.runs.table import make_rows, to_csv, to_markdown, write_whole
 
 NAME = 'results'
