@@ -12,10 +12,10 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test stress lint format docs clean
+.PHONY: help setup demo test test-lowest test-highest stress lint format docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: ## make .venv with the pinned packages and this checkout (reused when it is there)
 	@sh .dev_scripts/setup_venv.sh
@@ -25,6 +25,12 @@ demo: setup ## distil a small classifier and a small detector and compare, in mi
 
 test: setup ## run the tests; ARGS="..." goes to pytest
 	@$(ONE_THREAD) $(RUN) -m pytest -n $(WORKERS) $(ARGS)
+
+test-lowest: ## run the tests with the oldest supported packages, in .venv-lowest
+test-highest: ## run the tests with the newest supported packages, in .venv-highest
+test-lowest test-highest: test-%:
+	@sh .dev_scripts/setup_venv.sh $*
+	@$(ONE_THREAD) $(VENV)-$*/bin/python -m pytest -n $(WORKERS) $(ARGS)
 
 stress: setup ## run the tests that take minutes: kills, restarts, bad input, long runs
 	@$(ONE_THREAD) $(RUN) -m pytest -n $(WORKERS) -m stress $(ARGS)
@@ -41,6 +47,6 @@ docs: setup ## build the pages into docs/_build
 	@$(RUN) -m pip install -q -r requirements/docs.txt
 	@$(RUN) -m sphinx -W -q docs docs/_build
 
-clean: ## remove .venv and everything that was built; work_dirs stay
-	@rm -rf $(VENV) build dist *.egg-info reviewkd_mm/.mim .pytest_cache .ruff_cache
+clean: ## remove each .venv and everything that was built; work_dirs stay
+	@rm -rf $(VENV) $(VENV)-lowest $(VENV)-highest build dist *.egg-info reviewkd_mm/.mim .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
-from reviewkd_mm.utils import did_you_mean
+from reviewkd_mm.utils import config_key, did_you_mean
 from reviewkd_mm.version_check import how_to_install
 
 SETTING = 'coco_data'
 SPLITS = ('train', 'val', 'test')
 KEYS = ('classes', 'data_root', *SPLITS)
+COCO_KEYS = ('images', 'annotations', 'categories')
+NO_BOX = (0, 0, 0, 0)  # of an annotation that has a mask alone
 SPLIT_KEYS = ('ann_file', 'data_prefix')
 EXAMPLE = (
     "coco_data = dict(classes=('cat', 'dog'), data_root='data/pets/', "
@@ -47,9 +50,14 @@ def parse_config(file: str | Path) -> Config:
     Raises:
         ImportError: If a ``_base_`` is of a package that is not installed; the message says how
             to install it.
+        ValueError: If the file, or one of its ``_base_``, cannot be parsed.
     """
     try:
         return Config.fromfile(file)
+    except (SyntaxError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"'{file}' is no valid config: {type(error).__name__}: {error}"
+        ) from error
     except ModuleNotFoundError as error:
         missing = re.match(r'(\w+) is not installed', str(error))  # of a _base_, says MMEngine
         if missing is None:
@@ -120,26 +128,71 @@ def check_classes(cfg: Config) -> None:
     """Check that the annotation files know the classes that the datasets are to read.
 
     MMDetection reads a class that its file lacks as one without objects, and trains for nothing.
+    It names neither the file nor the entry where an annotation is damaged.
 
     Args:
         cfg (Config): A config after :func:`resolve_coco_data`.
 
     Raises:
-        ValueError: If a class is not among a file's categories; the message names them.
+        ValueError: If a class is not among a file's categories, with their names, or a file is no
+            annotation file in COCO format.
     """
     for split in SPLITS:
         dataset = innermost_dataset((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
         classes = (dataset.get('metainfo') or {}).get('classes')
         file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
-        if not classes or file.suffix != '.json' or not file.is_file():
+        if classes is None or file.suffix != '.json' or not file.is_file():
             continue
-        known = [category['name'] for category in json.loads(file.read_text())['categories']]
+        if not classes:
+            raise ValueError(
+                f'{split}_dataloader.dataset.metainfo.classes={classes!r}: expected names'
+            )
+        with config_key(f'{split}_dataloader.dataset.ann_file: {file}', (ValueError,)):
+            known = read_categories(file, split)
         for name in classes:
-            if name not in known:
+            if known is not None and name not in known:
                 raise ValueError(
                     f'{split}_dataloader.dataset.metainfo.classes: {file} has no category '
                     f"'{name}'; {did_you_mean(name, known)}"
                 )
+
+
+def read_categories(file: Path, split: str) -> list[str] | None:
+    """Read the names of the categories of an annotation file in COCO format.
+
+    Args:
+        file (Path): The file.
+        split (str): What it is for; that of ``'test'`` may have no annotations.
+
+    Returns:
+        list[str] | None: The names; None for a file in MMEngine's own format.
+
+    Raises:
+        ValueError: If it is no such file, has no images, or a box is no box.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:  # JSON's and Unicode's
+        raise ValueError(f'expected a file in COCO format, which is JSON: {error}') from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f'expected a dict in COCO format, got a {type(content).__name__}')
+    if 'data_list' in content:
+        return None
+    content = {'annotations': [], **content} if split == 'test' else content
+    for key in COCO_KEYS:
+        if not isinstance(content.get(key), list):
+            raise ValueError(f"expected a list under the key '{key}', as COCO format has it")
+    for key in ('images', 'annotations') if split == 'train' else ('images',):
+        if not content[key]:
+            raise ValueError(f'{key}=[]: expected at least one')
+    for annotation in content['annotations']:
+        box = annotation.get('bbox', NO_BOX)
+        if len(box) != 4 or not math.isfinite(sum(box)):
+            raise ValueError(
+                f'bbox={box} of the annotation with id={annotation.get("id")}: expected four '
+                'finite numbers, [left, top, width, height]'
+            )
+    return [category['name'] for category in content['categories']]
 
 
 def _check(setting: Mapping) -> None:

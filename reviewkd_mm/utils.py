@@ -43,6 +43,24 @@ def _quote(names: Iterable[str]) -> str:
     return ', '.join(f"'{name}'" for name in names)
 
 
+def check_bool(name: str, value: bool) -> bool:
+    """Return a setting if it is True or False; a word such as ``'False'`` would count as True.
+
+    Args:
+        name (str): The config key.
+        value (bool): The setting.
+
+    Returns:
+        bool: The setting.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f'{name}={value!r}: expected True or False')
+    return value
+
+
 @contextmanager
 def config_key(key: str, kinds: tuple[type[Exception], ...] = KINDS) -> Iterator[None]:
     """Put a config key before the message of an error that is raised inside the block.

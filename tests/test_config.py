@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from reviewkd_mm.config import check_classes, parse_config, read_config, resolve_coco_data
+from reviewkd_mm.config import (
+    check_classes,
+    parse_config,
+    read_categories,
+    read_config,
+    resolve_coco_data,
+)
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 PETS = dict(
@@ -157,11 +163,18 @@ def test_a_config_without_a_place_for_the_setting_is_an_error(changes, message):
         resolve_coco_data(detector(**changes))
 
 
+def annotations(categories: list[dict]) -> str:
+    """Write an annotation file of one image and one object."""
+    box = dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 4, 4])
+    image = dict(id=1, file_name='1.png', height=8, width=8)
+    return json.dumps(dict(images=[image], annotations=[box], categories=categories))
+
+
 @pytest.mark.parametrize('wrap', [False, True])
 def test_a_class_that_the_annotations_lack_is_an_error(tmp_path, wrap):
     categories = [dict(id=1, name='cat'), dict(id=2, name='dogs')]
     for name in ('train.json', 'val.json'):
-        (tmp_path / name).write_text(json.dumps(dict(categories=categories)))
+        (tmp_path / name).write_text(annotations(categories))
     inner = dataset()
     train = dict(type='RepeatDataset', times=2, dataset=inner) if wrap else inner
     cfg = detector(
@@ -181,7 +194,24 @@ def test_classes_of_files_that_are_not_there_are_left_to_the_dataset():
 def test_classes_that_the_annotations_have_pass(tmp_path):
     categories = [dict(id=1, name='dog'), dict(id=2, name='cat'), dict(id=3, name='bird')]
     for name in ('train.json', 'val.json'):
-        (tmp_path / name).write_text(json.dumps(dict(categories=categories)))
+        (tmp_path / name).write_text(annotations(categories))
+
+    check_classes(resolve_coco_data(detector(coco_data=dict(PETS, data_root=str(tmp_path)))))
+
+
+def test_a_test_split_without_annotations_passes(tmp_path):
+    file = tmp_path / 'image_info.json'
+    file.write_text(json.dumps(dict(images=[dict(id=1)], categories=[dict(id=1, name='dog')])))
+
+    assert read_categories(file, 'test') == ['dog']
+    with pytest.raises(ValueError, match="a list under the key 'annotations'"):
+        read_categories(file, 'val')
+
+
+def test_annotations_in_mmengines_own_format_are_left_to_the_dataset(tmp_path):
+    content = json.dumps(dict(metainfo=dict(classes=['dog', 'cat']), data_list=[]))
+    for name in ('train.json', 'val.json'):
+        (tmp_path / name).write_text(content)
 
     check_classes(resolve_coco_data(detector(coco_data=dict(PETS, data_root=str(tmp_path)))))
 

@@ -21,13 +21,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'out', help='where the checkpoint goes; its config goes beside it, with the suffix .py'
     )
+    cli.add_trust_argument(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Export and say where to."""
     args = parse_args()
-    with cli.readable_errors():
+    with cli.readable_errors(), cli.guard_loading(args.trust_checkpoint):
         out, config = export_student(cli.load_config(args.config), args.checkpoint, args.out)
     print(f'checkpoint: {out}\nconfig:     {config}')
 

@@ -49,13 +49,14 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='change keys of the config, such as model.student.bbox_head.num_classes=3',
     )
+    cli.add_trust_argument(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Predict, draw, and print a line for each image."""
     args = parse_args()
-    with cli.readable_errors():
+    with cli.readable_errors(), cli.guard_loading(args.trust_checkpoint):
         cfg = cli.load_config(args.config, args.cfg_options)
         images = cli.find_images(args.images)
         drawings = cli.name_drawings(images, args.out_dir)

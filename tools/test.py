@@ -48,7 +48,7 @@ def build_runner(args: argparse.Namespace) -> Runner:
 def main() -> None:
     """Evaluate and write the metrics."""
     args = parse_args()
-    with cli.readable_errors():
+    with cli.readable_errors(), cli.guard_loading(args.trust_checkpoint):
         metrics = build_runner(args).test()
     if args.out:
         mmengine.dump(metrics, args.out)

@@ -34,6 +34,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision: float16 on CUDA, bfloat16 on a CPU'
     )
+    parser.add_argument(
+        '--check-teacher',
+        type=int,
+        metavar='N',
+        help='first evaluate the teacher on N batches of the validation data',
+    )
     parser.add_argument('--no-validate', action='store_true', help='train without evaluating')
     parser.add_argument(
         '--auto-scale-lr',
@@ -58,6 +64,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
     cli.add_hooks(cfg)
     if args.no_validate:
         cli.disable_validation(cfg)
+    if args.check_teacher is not None:
+        cli.check_teacher(cfg, args.check_teacher)
     if args.amp:
         cli.enable_amp(cfg)
     if args.auto_scale_lr:
@@ -68,11 +76,13 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
 def main() -> None:
     """Build the runner and train."""
     args = parse_args()
-    with cli.readable_errors():
+    with cli.readable_errors(), cli.guard_loading(args.trust_checkpoint):
         cfg = merge_args(cli.load_config(args.config, args.cfg_options), args)
+        cli.check_before_training(cfg)
         check_classes(cfg)
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-        runner.train()
+        with cli.explained_training(cfg):
+            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+            runner.train()
 
 
 if __name__ == '__main__':

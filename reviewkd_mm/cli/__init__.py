@@ -1,6 +1,7 @@
 """What the command-line tools share."""
 
-from reviewkd_mm.cli.arguments import parse_runner_args
+from reviewkd_mm.cli.arguments import add_trust_argument, parse_runner_args
+from reviewkd_mm.cli.before_training import check_before_training, explained_training
 from reviewkd_mm.cli.config import load_config
 from reviewkd_mm.cli.config_check import check_config, find_configs
 from reviewkd_mm.cli.config_report import (
@@ -13,6 +14,7 @@ from reviewkd_mm.cli.errors import readable_errors
 from reviewkd_mm.cli.images import find_images, name_drawings
 from reviewkd_mm.cli.training_options import (
     add_hooks,
+    check_teacher,
     disable_validation,
     enable_amp,
     enable_auto_scale_lr,
@@ -21,16 +23,22 @@ from reviewkd_mm.cli.training_options import (
     set_resume,
     set_work_dir,
 )
+from reviewkd_mm.safe_loading import guard_loading
 
 __all__ = [
     'add_hooks',
+    'add_trust_argument',
+    'check_before_training',
     'check_config',
+    'check_teacher',
     'checks_as_records',
     'disable_validation',
     'enable_amp',
     'enable_auto_scale_lr',
+    'explained_training',
     'find_configs',
     'find_images',
+    'guard_loading',
     'load_config',
     'name_drawings',
     'parse_runner_args',

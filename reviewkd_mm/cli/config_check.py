@@ -18,7 +18,6 @@ from torch import nn
 
 from reviewkd_mm.cli.complexity import count_flops, count_parameters
 from reviewkd_mm.cli.config import CONFIG_FOLDERS, load_config
-from reviewkd_mm.cli.errors import find_refusal
 from reviewkd_mm.cli.image_size import Size, find_image_size, pad_to
 from reviewkd_mm.cli.missing import (
     describe_weights,
@@ -29,6 +28,7 @@ from reviewkd_mm.cli.missing import (
 )
 from reviewkd_mm.cli.transfer_shapes import TransferShapes, find_shapes
 from reviewkd_mm.config import check_classes, is_distiller
+from reviewkd_mm.config_errors import find_refusal
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.teacher import PRETRAINED, RANDOM

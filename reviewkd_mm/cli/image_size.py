@@ -8,6 +8,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from reviewkd_mm.models.distillers.model_source import student_source
+
 Size = tuple[int, int]
 
 # The first split that says a size decides: the one on which the model is judged.
@@ -66,6 +68,28 @@ def pad_to(size: Size, divisor: int) -> Size:
     """
     height, width = (-(-side // divisor) * divisor for side in size)
     return height, width
+
+
+def padded_image_size(cfg: Config) -> Size:
+    """Return the size in which the images of a config reach its student.
+
+    Args:
+        cfg (Config): A training config, of a distiller or of an ordinary model.
+
+    Returns:
+        tuple[int, int]: (height, width) of the largest image, padded as its data_preprocessor
+        does it.
+
+    Raises:
+        ValueError: If no pipeline sets a size.
+    """
+    found = find_image_size(cfg)
+    if found is None:
+        raise ValueError(
+            'no data pipeline of the config sets the size of its images; give it with --image-size'
+        )
+    preprocessor = student_source(cfg).cfg.get('data_preprocessor') or {}
+    return pad_to(found[0], preprocessor.get('pad_size_divisor') or 1)
 
 
 def innermost_datasets(dataset: Any, key: str = 'dataset') -> Iterator[tuple[str, Mapping]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,11 @@ from urllib.parse import urlparse
 
 import torch
 from mmengine.config import Config
-from mmengine.runner.checkpoint import (
-    get_deprecated_model_names,
-    get_external_models,
-    get_mmcls_models,
-    get_torchvision_models,
-)
 
 from reviewkd_mm.cli.image_size import innermost_datasets
 from reviewkd_mm.config import SPLITS
 from reviewkd_mm.models.distillers.checkpoint import check_checkpoint_exists
-from reviewkd_mm.utils import did_you_mean
+from reviewkd_mm.safe_loading import resolve_name
 from reviewkd_mm.version_check import REQUIREMENTS, how_to_install
 
 DATA_KEYS = tuple(f'{split}_{what}' for split in SPLITS for what in ('dataloader', 'evaluator'))
@@ -119,7 +112,7 @@ def is_cached(checkpoint: str) -> bool:
     Raises:
         ValueError: If MMEngine knows no such name, with the nearest that it knows.
     """
-    name = Path(urlparse(_resolve(checkpoint)).path).name
+    name = Path(urlparse(resolve_name(checkpoint)).path).name
     return Path(torch.hub.get_dir(), 'checkpoints', name).is_file()
 
 
@@ -142,28 +135,6 @@ def describe_weights(key: str, checkpoint: str) -> tuple[str | None, str | None]
     except (FileNotFoundError, ValueError) as error:
         return f'{key}: {error}' if is_remote(checkpoint) else str(error), None
     return None, None
-
-
-def _resolve(checkpoint: str) -> str:
-    """Return the URL of weights that MMEngine knows by name; others come back as they are."""
-    scheme, _, name = checkpoint.partition('://')
-    known = _catalogue(scheme)
-    if known and name not in known:
-        raise ValueError(f"MMEngine knows no '{checkpoint}'; {did_you_mean(name, known)}")
-    return known.get(name, checkpoint)
-
-
-@cache
-def _catalogue(scheme: str) -> dict[str, str]:
-    if scheme in ('torchvision', 'modelzoo'):
-        return get_torchvision_models()
-    if scheme == 'mmcls':
-        return get_mmcls_models()
-    if scheme not in ('open-mmlab', 'openmmlab'):
-        return {}
-    urls = get_external_models()
-    renamed = get_deprecated_model_names()
-    return {**urls, **{old: urls[new] for old, new in renamed.items() if new in urls}}
 
 
 def _datasets(cfg: Config) -> Iterator[tuple[str, Mapping]]:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import difflib
+import os
+import warnings
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import find_latest_checkpoint
+from mmengine.hooks import CheckpointHook
 
 from reviewkd_mm.config import is_distiller
+from reviewkd_mm.engine.whole_checkpoints import find_newest, is_whole
 
 AMP_WRAPPER = 'reviewkd_mm.AmpOptimWrapper'
 PROGRESS_BAR = 'reviewkd_mm.ProgressBarHook'
-DISTILLATION_HOOKS = ('reviewkd_mm.EpochInfoHook', 'reviewkd_mm.ExportStudentHook')
+EXACT_RESUME = 'reviewkd_mm.ExactResumeHook'
+CHECKPOINT_HOOK = 'reviewkd_mm.AtomicCheckpointHook'
+REPLACED_HOOKS = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)
+DISTILLATION_HOOKS = (
+    'reviewkd_mm.EpochInfoHook',
+    'reviewkd_mm.ExportStudentHook',
+    'reviewkd_mm.LossRatioHook',
+    'reviewkd_mm.NonFiniteLossHook',
+)
+CHECK_TEACHER = 'reviewkd_mm.CheckTeacherHook'
+VALIDATION = ('val_dataloader', 'val_evaluator', 'val_cfg')
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -25,9 +38,47 @@ def set_work_dir(cfg: Config, config_path: str, work_dir: str | None = None) -> 
         cfg (Config): The config, changed in place.
         config_path (str): Path of the config file.
         work_dir (str | None): The folder that was asked for. Defaults to None.
+
+    Raises:
+        ValueError: If nothing can be written there.
     """
     default = str(Path('work_dirs', Path(config_path).stem))
     cfg.work_dir = work_dir or cfg.get('work_dir') or default
+    path = Path(cfg.work_dir).absolute()
+    existing = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        kind = 'is read-only' if existing.is_dir() else 'is no folder'
+        raise ValueError(
+            f"work_dir='{cfg.work_dir}': '{existing}' {kind}; expected a folder that can be "
+            'written to: choose another with --work-dir'
+        )
+
+
+def check_teacher(cfg: Config, num_batches: int) -> None:
+    """Evaluate the teacher on the validation data before the training, and its state after it.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        num_batches (int): Number of batches.
+
+    Raises:
+        ValueError: If the number is less than 1, the model no distiller, or there is no
+            validation.
+    """
+    if num_batches < 1:
+        raise ValueError(f'--check-teacher={num_batches}: expected a number of batches >= 1')
+    if not is_distiller(cfg.get('model') or {}):
+        raise ValueError(
+            '--check-teacher: expected the config of a distiller; this model has no teacher'
+        )
+    missing = [key for key in VALIDATION if cfg.get(key) is None]
+    if missing:
+        raise ValueError(
+            f'--check-teacher: it evaluates on the validation data, but there is no '
+            f'{", ".join(missing)}; give the config a validation, and do not use --no-validate'
+        )
+    others = [hook for hook in cfg.get('custom_hooks') or [] if not _is_type(hook, CHECK_TEACHER)]
+    cfg.custom_hooks = [*others, dict(type=CHECK_TEACHER, num_batches=num_batches)]
 
 
 def disable_validation(cfg: Config) -> None:
@@ -117,30 +168,59 @@ def set_resume(cfg: Config, resume: str | None) -> None:
 
     Args:
         cfg (Config): The config, changed in place; its ``work_dir`` is set.
-        resume (str | None): ``'auto'``, the last checkpoint in ``work_dir`` or, where there is
-            none, a start as configured, ``load_from`` included; or the path of a checkpoint; or
-            None to leave the config as it is.
+        resume (str | None): ``'auto'``, the last whole checkpoint in ``work_dir`` or, where there
+            is none at all, a start as configured, ``load_from`` included; or the path of a
+            checkpoint; or None to do as the config says.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is damaged, or every checkpoint in ``work_dir`` is.
     """
+    if resume is None and cfg.get('resume') and not cfg.get('load_from'):
+        resume = 'auto'
     if resume is None:
         return
-    if resume == 'auto':
-        if find_latest_checkpoint(cfg.work_dir) is not None:
-            cfg.resume = True
-            cfg.load_from = None
-        return
-    path = Path(resume)
-    if '://' not in resume and not path.is_file():
-        there = [file.name for file in path.parent.glob('*.pth')]
-        near = difflib.get_close_matches(path.name, there, n=3, cutoff=0) or ['no checkpoint']
-        raise FileNotFoundError(
-            f'--resume={resume!r}: expected a checkpoint, but there is no such file; '
-            f'{path.parent} holds {", ".join(near)}'
+    found = _find_whole(cfg) if resume == 'auto' else _check_whole(resume)
+    if found is not None:
+        cfg.resume = True
+        cfg.load_from = found
+
+
+def _find_whole(cfg: Config) -> str | None:
+    """Return the newest whole checkpoint of a training, None if it has saved none."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    found, damaged = find_newest(cfg.work_dir, hook.get('filename_tmpl'))
+    names = ', '.join(f"'{checkpoint}'" for checkpoint in damaged)
+    if found is None and damaged:
+        raise ValueError(
+            f"--resume: work_dir='{cfg.work_dir}': expected a whole checkpoint, but {names} "
+            'cannot be read; name another with --resume CHECKPOINT, or start anew without --resume'
         )
-    cfg.resume = True
-    cfg.load_from = resume
+    if damaged:
+        warnings.warn(
+            f"--resume: {names} cannot be read; resuming from '{found}', the newest whole "
+            'checkpoint',
+            stacklevel=3,
+        )
+    return found
+
+
+def _check_whole(checkpoint: str) -> str:
+    """Return the path of a checkpoint if there is one that can be read."""
+    if '://' in checkpoint or is_whole(checkpoint):
+        return checkpoint
+    path = Path(checkpoint)
+    there = [file.name for file in path.parent.glob('*.pth') if is_whole(file)]
+    near = difflib.get_close_matches(path.name, there, n=3, cutoff=0) or ['no other checkpoint']
+    beside = f'{path.parent} holds {", ".join(near)}'
+    if path.is_file():
+        raise ValueError(
+            f'--resume={checkpoint!r}: expected a whole checkpoint, but this one is damaged; '
+            f'{beside}'
+        )
+    raise FileNotFoundError(
+        f'--resume={checkpoint!r}: expected a checkpoint, but there is no such file; {beside}'
+    )
 
 
 def set_launcher(cfg: Config, launcher: str) -> None:
@@ -165,10 +245,11 @@ def set_launcher(cfg: Config, launcher: str) -> None:
 
 
 def add_hooks(cfg: Config) -> None:
-    """Add the progress bar to the hooks and, for a distiller, what a distillation needs.
+    """Add the progress bar, what an exact and safe resume needs and, for a distiller, the rest.
 
     A config of one's own, made from MMPretrain's or MMDetection's, gets them so without naming
-    them. A hook that the config has stays as it is.
+    them. A hook that the config has stays as it is, but MMEngine's CheckpointHook becomes ours,
+    which takes the same arguments.
 
     Args:
         cfg (Config): The config, changed in place.
@@ -176,7 +257,19 @@ def add_hooks(cfg: Config) -> None:
     custom = list(cfg.get('custom_hooks') or [])
     default = (cfg.get('default_hooks') or {}).values()
     names = [hook['type'] for hook in (*custom, *default) if isinstance(hook, dict)]
-    wanted = [PROGRESS_BAR]
+    wanted = [PROGRESS_BAR, EXACT_RESUME]
     if is_distiller(cfg.get('model') or {}):
         wanted += DISTILLATION_HOOKS
     cfg.custom_hooks = [*custom, *(dict(type=name) for name in wanted if name not in names)]
+    _replace_checkpoint_hook(cfg)
+
+
+def _replace_checkpoint_hook(cfg: Config) -> None:
+    hooks = dict(cfg.get('default_hooks') or {})
+    hook = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))  # MMEngine's default
+    if isinstance(hook, dict) and hook.get('type') in REPLACED_HOOKS:
+        cfg.default_hooks = dict(hooks, checkpoint=dict(hook, type=CHECKPOINT_HOOK))
+
+
+def _is_type(hook: object, name: str) -> bool:
+    return isinstance(hook, dict) and hook.get('type') == name

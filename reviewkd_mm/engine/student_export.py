@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mmengine.config import Config
 from torch import nn
 
 from reviewkd_mm.config import is_distiller
+from reviewkd_mm.engine.atomic_files import write_bytes, write_text
 from reviewkd_mm.models.distillers.checkpoint import load_weights, model_weights, read_checkpoint
 from reviewkd_mm.models.distillers.model_source import student_source
 from reviewkd_mm.registry import MODELS, SCOPE
@@ -49,6 +51,9 @@ def student_config(cfg: Config) -> Config:
             stock['model'].setdefault('_scope_', scope)
     if 'custom_hooks' in stock:
         stock['custom_hooks'] = [hook for hook in stock['custom_hooks'] if not _is_ours(hook)]
+    hook = (stock.get('default_hooks') or {}).get('checkpoint')
+    if hook and hook.get('type') == f'{SCOPE}.AtomicCheckpointHook':
+        hook['type'] = 'CheckpointHook'
     wrapper = stock.get('optim_wrapper')
     if wrapper and wrapper.get('type') == f'{SCOPE}.AmpOptimWrapper':
         wrapper['type'] = 'AmpOptimWrapper'
@@ -88,18 +93,17 @@ def export_student(cfg: Config, checkpoint: str | Path, out: str | Path) -> tupl
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        RuntimeError: If the checkpoint does not fit the student.
+        RuntimeError: If the checkpoint does not fit the student, or a file cannot be written.
     """
     stock, out = student_config(cfg), Path(out)
     build_student(stock, str(checkpoint))
     saved = read_checkpoint(str(checkpoint), 'checkpoint')
     meta = {key: saved['meta'][key] for key in KEPT_META if key in saved.get('meta', {})}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f'{out.name}.partial')
-    torch.save(dict(meta=meta, state_dict=model_weights(saved)), partial)
-    partial.replace(out)
+    content = io.BytesIO()
+    torch.save(dict(meta=meta, state_dict=model_weights(saved)), content)
+    write_bytes(out, content.getvalue())
     config_file = out.with_suffix('.py')
-    stock.dump(config_file)
+    write_text(config_file, stock.pretty_text)
     return out, config_file
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from mmengine.config import Config
 
-from reviewkd_mm.cli.image_size import find_image_size, innermost_datasets, pad_to
+from reviewkd_mm.cli.image_size import (
+    find_image_size,
+    innermost_datasets,
+    pad_to,
+    padded_image_size,
+)
 
 
 def make_config(scope: str = 'mmdet', **pipelines: list) -> Config:
@@ -85,3 +90,20 @@ def test_datasets_inside_of_wrappers():
 def test_padding_to_a_multiple():
     assert pad_to((800, 1333), 32) == (800, 1344)
     assert pad_to((33, 32), 1) == (33, 32)
+
+
+def test_the_padded_size_is_that_of_the_students_data_preprocessor():
+    student = dict(type='RetinaNet', data_preprocessor=dict(pad_size_divisor=32))
+    teacher = dict(type='RetinaNet', data_preprocessor=dict(pad_size_divisor=128))
+    cfg = make_config(val=[dict(type='Resize', scale=(1333, 800), keep_ratio=True)])
+    cfg.model = dict(type='Distiller', student=student, teacher=teacher)
+
+    assert padded_image_size(cfg) == (800, 1344)
+
+
+def test_a_config_without_a_size_asks_for_it():
+    cfg = make_config(val=[dict(type='LoadImageFromFile')])
+    cfg.model = dict(type='ImageClassifier')
+
+    with pytest.raises(ValueError, match='give it with --image-size'):
+        padded_image_size(cfg)

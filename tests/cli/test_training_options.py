@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
+import torch
 from mmengine.config import Config
-from mmengine.hooks import LoggerHook
+from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
 from reviewkd_mm import cli
@@ -36,6 +40,23 @@ def test_the_work_dir_is_asked_for_or_configured_or_named_after_the_config():
     cfg = make_config(work_dir=None)
     cli.set_work_dir(cfg, 'configs/a/net.py')
     assert cfg.work_dir == 'work_dirs/net'
+
+
+@pytest.mark.parametrize('work_dir', ['file', 'file/run', 'file/a/run'])
+def test_a_work_dir_that_can_be_no_folder_is_refused(tmp_path, work_dir):
+    (tmp_path / 'file').touch()
+    cfg = make_config()
+
+    with pytest.raises(ValueError, match=r"work_dir='.*file.*is no folder.*--work-dir"):
+        cli.set_work_dir(cfg, 'net.py', str(tmp_path / work_dir))
+
+
+def test_a_read_only_work_dir_is_refused(tmp_path, monkeypatch):
+    # The superuser may write everywhere; only the file system refuses that.
+    monkeypatch.setattr('os.access', lambda path, mode: Path(path) != tmp_path)
+
+    with pytest.raises(ValueError, match=r'is read-only; expected a folder'):
+        cli.set_work_dir(make_config(), 'net.py', str(tmp_path / 'a' / 'run'))
 
 
 def test_mmpretrain_dataloaders_get_the_defaults_of_its_tools(device):
@@ -141,14 +162,66 @@ def test_a_learning_rate_of_an_unknown_batch_size_is_refused(settings):
         cli.enable_auto_scale_lr(make_config(**settings))
 
 
-def test_resume_from_the_last_checkpoint(tmp_path):
-    (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
-    cfg = make_config(work_dir=str(tmp_path), load_from='pretrained.pth')
+def save(folder: Path, *names: str, damaged: Sequence[str] = ()) -> list[str]:
+    """Save checkpoints in this order, and cut the end off some."""
+    for name in names:
+        torch.save(dict(weights=torch.rand(100)), folder / name)
+        if name in damaged:
+            (folder / name).write_bytes((folder / name).read_bytes()[:-50])
+        (folder / 'last_checkpoint').write_text(str(folder / name))
+    return [str(folder / name) for name in names]
+
+
+@pytest.mark.parametrize('asked', [dict(resume='auto'), dict(configured=True)])
+def test_resume_from_the_last_checkpoint(tmp_path, asked):
+    _, last = save(tmp_path, 'epoch_9.pth', 'epoch_10.pth')
+    cfg = make_config(work_dir=str(tmp_path), resume=asked.get('configured', False))
+
+    cli.set_resume(cfg, asked.get('resume'))
+
+    assert cfg.resume is True
+    assert cfg.load_from == last
+
+
+def test_resume_in_a_folder_that_was_moved(tmp_path):
+    (tmp_path / 'old').mkdir()
+    save(tmp_path / 'old', 'epoch_1.pth')
+    (tmp_path / 'old').rename(tmp_path / 'new')
+    cfg = make_config(work_dir=str(tmp_path / 'new'))
 
     cli.set_resume(cfg, 'auto')
 
-    assert cfg.resume is True
-    assert cfg.load_from is None, 'the Runner looks for the last checkpoint only without it'
+    assert cfg.load_from == str(tmp_path / 'new' / 'epoch_1.pth')
+
+
+def test_a_damaged_last_checkpoint_is_passed_over_with_a_warning(tmp_path):
+    names = ('epoch_2.pth', 'best_score_epoch_2.pth', 'epoch_10.pth', 'epoch_11.pth')
+    *_, whole, last = save(tmp_path, *names, damaged=['epoch_11.pth'])
+    cfg = make_config(work_dir=str(tmp_path))
+
+    with pytest.warns(UserWarning, match=f"'{last}' cannot be read; resuming from '{whole}'"):
+        cli.set_resume(cfg, 'auto')
+
+    assert cfg.load_from == whole
+
+
+def test_resume_knows_the_names_that_were_configured(tmp_path):
+    whole, _ = save(tmp_path, 'step-5.pt', 'step-6.pt', damaged=['step-6.pt'])
+    hooks = dict(checkpoint=dict(type='CheckpointHook', filename_tmpl='step-{}.pt'))
+    cfg = make_config(work_dir=str(tmp_path), default_hooks=hooks)
+
+    with pytest.warns(UserWarning, match='cannot be read'):
+        cli.set_resume(cfg, 'auto')
+
+    assert cfg.load_from == whole
+
+
+def test_without_a_whole_checkpoint_resume_is_refused(tmp_path):
+    save(tmp_path, 'epoch_1.pth', damaged=['epoch_1.pth'])
+    cfg = make_config(work_dir=str(tmp_path))
+
+    with pytest.raises(ValueError, match=r"work_dir='.*epoch_1\.pth' cannot be read"):
+        cli.set_resume(cfg, 'auto')
 
 
 def test_a_first_start_with_resume_keeps_load_from(tmp_path):
@@ -161,22 +234,29 @@ def test_a_first_start_with_resume_keeps_load_from(tmp_path):
 
 
 def test_resume_from_a_path(tmp_path):
-    checkpoint = tmp_path / 'epoch_3.pth'
-    checkpoint.touch()
+    (checkpoint,) = save(tmp_path, 'epoch_3.pth')
     cfg = make_config(work_dir=str(tmp_path))
 
-    cli.set_resume(cfg, str(checkpoint))
+    cli.set_resume(cfg, checkpoint)
 
     assert cfg.resume is True
-    assert cfg.load_from == str(checkpoint)
+    assert cfg.load_from == checkpoint
 
 
 def test_resume_from_a_missing_path_names_what_is_there(tmp_path):
-    (tmp_path / 'epoch_3.pth').touch()
+    save(tmp_path, 'epoch_3.pth')
     cfg = make_config(work_dir=str(tmp_path))
 
     with pytest.raises(FileNotFoundError, match=r"--resume='.*epoch_5\.pth'.* holds epoch_3\.pth"):
         cli.set_resume(cfg, str(tmp_path / 'epoch_5.pth'))
+
+
+def test_resume_from_a_damaged_path_names_what_is_whole(tmp_path):
+    _, damaged = save(tmp_path, 'epoch_3.pth', 'epoch_4.pth', damaged=['epoch_4.pth'])
+    cfg = make_config(work_dir=str(tmp_path))
+
+    with pytest.raises(ValueError, match=r'this one is damaged; .* holds epoch_3\.pth'):
+        cli.set_resume(cfg, damaged)
 
 
 def test_no_resume_leaves_the_config_as_it_is(tmp_path):
@@ -188,15 +268,16 @@ def test_no_resume_leaves_the_config_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize('hooks', [{}, dict(custom_hooks=None), dict(custom_hooks=[LoggerHook()])])
-def test_the_progress_bar_is_added_once(hooks):
+def test_the_hooks_of_every_training_are_added_once(hooks):
     cfg = make_config(default_hooks=dict(timer=dict(type='IterTimerHook'), checkpoint=None))
     cfg.update(hooks)
 
     cli.add_hooks(cfg)
     cli.add_hooks(cfg)
 
-    assert cfg.custom_hooks[-1] == dict(type='reviewkd_mm.ProgressBarHook')
-    assert len(cfg.custom_hooks) == 1 + len(hooks.get('custom_hooks') or [])
+    added = ['reviewkd_mm.ProgressBarHook', 'reviewkd_mm.ExactResumeHook']
+    own = hooks.get('custom_hooks') or []
+    assert cfg.custom_hooks == [*own, *(dict(type=name) for name in added)]
 
 
 def test_a_configured_progress_bar_is_not_doubled():
@@ -205,7 +286,34 @@ def test_a_configured_progress_bar_is_not_doubled():
 
     cli.add_hooks(cfg)
 
-    assert not cfg.get('custom_hooks')
+    assert cfg.custom_hooks == [dict(type='reviewkd_mm.ExactResumeHook')]
+
+
+@pytest.mark.parametrize('kind', ['CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook])
+def test_mmengines_checkpoint_hook_becomes_the_one_that_survives_a_crash(kind):
+    cfg = make_config(default_hooks=dict(checkpoint=dict(type=kind, interval=3)))
+
+    cli.add_hooks(cfg)
+
+    expected = dict(type='reviewkd_mm.AtomicCheckpointHook', interval=3)
+    assert cfg.default_hooks.checkpoint == expected
+
+
+@pytest.mark.parametrize('checkpoint', [None, dict(type='OwnCheckpointHook')])
+def test_another_checkpoint_hook_stays_as_it_is(checkpoint):
+    cfg = make_config(default_hooks=dict(checkpoint=checkpoint))
+
+    cli.add_hooks(cfg)
+
+    assert cfg.default_hooks.checkpoint == checkpoint
+
+
+def test_without_a_checkpoint_hook_mmengines_default_is_meant():
+    cfg = make_config()
+
+    cli.add_hooks(cfg)
+
+    assert cfg.default_hooks.checkpoint.type == 'reviewkd_mm.AtomicCheckpointHook'
 
 
 def test_a_distiller_gets_the_hooks_that_it_lacks():
@@ -216,4 +324,30 @@ def test_a_distiller_gets_the_hooks_that_it_lacks():
     cli.add_hooks(cfg)
 
     names = [hook['type'].removeprefix('reviewkd_mm.') for hook in cfg.custom_hooks]
-    assert sorted(names) == ['EpochInfoHook', 'ExportStudentHook', 'ProgressBarHook']
+    assert {'EpochInfoHook', 'LossRatioHook', 'NonFiniteLossHook'} <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_the_teacher_is_checked_on_demand():
+    distiller = dict(type='reviewkd_mm.Distiller', student='a.py', teacher='b.py')
+    check = dict(type='reviewkd_mm.CheckTeacherHook')
+    validation = dict(val_dataloader=dict(), val_evaluator=dict(), val_cfg=dict())
+    cfg = make_config(model=distiller, custom_hooks=[check], **validation)
+
+    cli.check_teacher(cfg, 3)
+
+    assert cfg.custom_hooks == [dict(check, num_batches=3)]
+
+
+@pytest.mark.parametrize(
+    ('keys', 'count', 'message'),
+    [
+        (dict(model=dict(type='Distiller', student={}, teacher={})), 1, 'no .*val_evaluator'),
+        (dict(model=dict(type='ImageClassifier')), 1, 'this model has no teacher'),
+        (dict(), 0, r'--check-teacher=0: expected a number of batches >= 1'),
+    ],
+    ids=['no validation', 'no distiller', 'no batch'],
+)
+def test_a_check_of_the_teacher_that_cannot_be_made_is_refused(keys, count, message):
+    with pytest.raises(ValueError, match=message):
+        cli.check_teacher(Config(keys), count)

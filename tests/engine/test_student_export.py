@@ -108,9 +108,11 @@ def test_exported_config_keeps_what_evaluation_needs(tmp_path):
 
 
 def test_what_only_distillation_needs_is_left_out(tmp_path):
-    hooks = ['EpochInfoHook', 'ExportStudentHook', 'ProgressBarHook']
+    hooks = ['EpochInfoHook', 'ExactResumeHook', 'ExportStudentHook', 'ProgressBarHook']
+    checkpoint = dict(type='reviewkd_mm.AtomicCheckpointHook', interval=2)
     cfg = training(
         tmp_path,
+        default_hooks=dict(checkpoint=checkpoint),
         custom_hooks=[
             dict(type='EMAHook'),
             *(dict(type=f'reviewkd_mm.{hook}') for hook in hooks),
@@ -127,6 +129,7 @@ def test_what_only_distillation_needs_is_left_out(tmp_path):
     stock = student_config(cfg)
 
     assert stock.custom_hooks == [dict(type='EMAHook')]
+    assert stock.default_hooks == dict(checkpoint=dict(type='CheckpointHook', interval=2))
     assert stock.optim_wrapper == dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=1))
     assert not {'warmup_epochs', 'student', 'review', 'load_from', 'resume'} & set(stock)
     assert cfg._cfg_dict == kept._cfg_dict

@@ -36,6 +36,8 @@ for name in names:
     cfg = Config.fromfile(f'{folder}/{name}.py')
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
+    if name == 'detector':  # All of it is MMDetection's; the classifier's backbone is ours.
+        assert not [module for module in sys.modules if module.startswith('reviewkd_mm.models')]
     load_checkpoint(model, f'{folder}/{name}.pth', map_location='cpu', strict=True)
     inputs = torch.load(f'{folder}/inputs.pth')
     with torch.no_grad():

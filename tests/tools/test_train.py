@@ -169,13 +169,14 @@ def test_the_options_win_over_cfg_options_and_the_file(config):
             ['tiny.py', '--amp', '--cfg-options', 'optim_wrapper.type=ApexOptimWrapper'],
             r"optim_wrapper\.type='ApexOptimWrapper': expected OptimWrapper or AmpOptimWrapper",
         ),
+        (['tiny.py', '--check-teacher', '1'], r'--check-teacher: expected .* of a distiller'),
         (['tiny.py', '--resume', 'no.pth'], r"--resume='no\.pth': expected a checkpoint"),
         (
             ['tiny.py', '--cfg-options', 'train_dataloader.dataset.num_train=0'],
             r'Digits: num_train=0: expected None or at least 1',
         ),
     ],
-    ids=['config', 'batch size', 'wrapper', 'checkpoint', 'argument'],
+    ids=['config', 'batch size', 'wrapper', 'teacher', 'checkpoint', 'argument'],
 )
 def test_what_cannot_work_ends_in_one_message_before_the_training(config, args, message, capsys):
     with pytest.raises(SystemExit) as caught:

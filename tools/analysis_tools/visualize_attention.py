@@ -54,13 +54,14 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='change keys of the config, such as model.teacher_ckpt=teacher.pth',
     )
+    cli.add_trust_argument(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Read, draw, and print a line for each image."""
     args = parse_args()
-    with cli.readable_errors():
+    with cli.readable_errors(), cli.guard_loading(args.trust_checkpoint):
         cfg = cli.load_config(args.config, args.cfg_options)
         images = cli.find_images(args.images)
         figures = cli.name_drawings(images, args.out_dir)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
@@ -14,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reviewkd_mm.safe_loading import describe_damage, harmless_globals, refused_global
 from reviewkd_mm.utils import did_you_mean
 
 STATE_DICT_KEYS = ('model', 'state_dict')
 ACCURACY_KEYS = ('accuracy', 'best_acc')
-NUMBER_TYPES = ('float16', 'float32', 'float64', 'uint8', 'int32', 'int64')
 MOBILENET_V2_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 
 
@@ -45,7 +44,7 @@ def load_checkpoint(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise ConversionError(f'{path}: no such file')
     try:
-        with torch.serialization.safe_globals(_harmless_globals()):
+        with torch.serialization.safe_globals(harmless_globals()):
             return torch.load(path, map_location='cpu', weights_only=True)
     # A damaged file can raise almost anything from inside torch.load.
     except Exception as error:
@@ -228,32 +227,12 @@ def _letters_and_digits(text: str) -> str:
     return re.sub('[^a-z0-9]', '', text.lower())
 
 
-def _harmless_globals() -> list[Any]:
-    """Return NumPy's numbers and arrays, by their names in NumPy 1 and 2, and argparse's options.
-
-    An array of objects is refused, since its type is not among the numbers.
-    """
-    rebuild_scalar = np.float64(0).__reduce__()[0]
-    rebuild_array = np.zeros(0).__reduce__()[0]
-    return [
-        (rebuild_scalar, 'numpy.core.multiarray.scalar'),
-        (rebuild_scalar, 'numpy._core.multiarray.scalar'),
-        (rebuild_array, 'numpy.core.multiarray._reconstruct'),
-        (rebuild_array, 'numpy._core.multiarray._reconstruct'),
-        np.ndarray,
-        np.dtype,
-        *(type(np.dtype(name)) for name in NUMBER_TYPES),
-        argparse.Namespace,
-    ]
-
-
 def _reason(error: Exception) -> str:
     """Return why torch.load refused a file, in one line."""
-    refused = re.search(r'GLOBAL (\S+)', str(error))
-    if refused:
+    name = refused_global(error)
+    if name is not None:
         return (
-            f"refused, since reading it could run code: it refers to '{refused[1]}', but only "
+            f"refused, since reading it could run code: it refers to '{name}', but only "
             'tensors and plain values are read; save its state dict alone'
         )
-    detail = str(error).split('WeightsUnpickler error: ')[-1].strip().partition('\n')[0]
-    return f'damaged, or not written by torch.save ({type(error).__name__}: {detail})'
+    return f'damaged, or not written by torch.save ({describe_damage(error)})'

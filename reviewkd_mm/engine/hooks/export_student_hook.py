@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from reviewkd_mm.config import is_distiller
 from reviewkd_mm.engine.student_export import export_student
 from reviewkd_mm.registry import HOOKS
+from reviewkd_mm.safe_loading import UntrustedError
 
 
 @HOOKS.register_module()
@@ -35,21 +36,25 @@ class ExportStudentHook(Hook):
             runner (Runner): The runner.
             metrics (dict, optional): The validation's results, unused. Defaults to None.
         """
+        self._export_best(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Export the last checkpoint, and the best if a crash has prevented that.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        self._export_best(runner)
+        last = runner.message_hub.get_info('last_ckpt')
+        if last is not None:
+            self._export(runner, last, 'student_last.pth')
+
+    def _export_best(self, runner: Runner) -> None:
         best = runner.message_hub.get_info('best_ckpt')
         if best is None or best == self._exported:
             return
         self._exported = best
         self._export(runner, best, 'student_best.pth')
-
-    def after_train(self, runner: Runner) -> None:
-        """Export the last checkpoint.
-
-        Args:
-            runner (Runner): The runner.
-        """
-        last = runner.message_hub.get_info('last_ckpt')
-        if last is not None:
-            self._export(runner, last, 'student_last.pth')
 
     @master_only
     def _export(self, runner: Runner, checkpoint: str, name: str) -> None:
@@ -57,8 +62,9 @@ class ExportStudentHook(Hook):
             return
         try:
             out, config = export_student(runner.cfg, checkpoint, Path(runner.work_dir) / name)
-        except FileNotFoundError as error:
-            # The best of a training that was resumed may have been deleted or moved since.
+        except (FileNotFoundError, UntrustedError) as error:
+            # The best of a training that was resumed may have been deleted or moved since. Other
+            # hooks may store in a checkpoint what is read from a trusted one alone.
             runner.logger.warning(f'{name} was not exported: {error}')
             return
         runner.logger.info(f'Exported the student to {out}, its config to {config}')

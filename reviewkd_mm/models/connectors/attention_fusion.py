@@ -79,7 +79,9 @@ class _AttentionFusion(Function):
             _pixels(grad_logits).T @ _pixels(x),
             _pixels(small_grad_logits).T @ _pixels(residual),
         )
-        return grad_x, grad_residual, torch.cat(halves, dim=1).view_as(weight), grad_bias
+        # In the weight's strides, those of the size 1 too: DistributedDataParallel compares them.
+        grad_weight = torch.empty_like(weight).copy_(torch.cat(halves, dim=1).view_as(weight))
+        return grad_x, grad_residual, grad_weight, grad_bias
 
 
 def _tiles_evenly(x: Tensor, residual: Tensor) -> bool:

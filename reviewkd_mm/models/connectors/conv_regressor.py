@@ -9,6 +9,7 @@ from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
 from reviewkd_mm.registry import MODELS
+from reviewkd_mm.utils import check_bool
 
 
 @MODELS.register_module()
@@ -52,6 +53,7 @@ class ConvRegressor(nn.Module):
                 'expected as many student features as teacher features, at least one: got '
                 f'in_channels={list(in_channels)} and out_channels={list(out_channels)}'
             )
+        check_bool('relu', relu)
         norm_cfg = norm_cfg or dict(type='BN')
         act_cfg = dict(type='ReLU') if relu else None
         self.convs = nn.ModuleList(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from reviewkd_mm.models.connectors.abf import ABF
 from reviewkd_mm.registry import MODELS
+from reviewkd_mm.utils import check_bool
 
 
 @MODELS.register_module()
@@ -33,7 +35,8 @@ class ReviewConnector(BaseModule):
             as in the ablation of the paper. Defaults to True.
 
     Raises:
-        ValueError: If the two lists differ in length or are empty.
+        ValueError: If the two lists differ in length or are empty, ``mid_channels`` is no positive
+            integer, or ``attention`` no bool.
 
     Examples:
         >>> connector = ReviewConnector([16, 32, 64], [32, 64, 128])
@@ -58,7 +61,11 @@ class ReviewConnector(BaseModule):
                 f'least one: got in_channels={list(in_channels)} ({len(in_channels)}) and '
                 f'out_channels={list(out_channels)} ({len(out_channels)})'
             )
-        mid_channels = mid_channels or min(512, in_channels[-1])
+        if mid_channels is None:
+            mid_channels = min(512, in_channels[-1])
+        if not isinstance(mid_channels, Integral) or mid_channels < 1:
+            raise ValueError(f'mid_channels={mid_channels!r}: expected an integer of at least 1')
+        check_bool('attention', attention)
         deepest = len(in_channels) - 1
         self.abfs = nn.ModuleList(
             ABF(inner, mid_channels, outer, stage < deepest, norm_cfg, attention)

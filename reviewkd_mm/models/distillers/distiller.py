@@ -17,17 +17,20 @@ from reviewkd_mm.models.distillers.channels_last import set_memory_format, thin_
 from reviewkd_mm.models.distillers.checkpoint import (
     STUDENT,
     allowed,
+    check_finite,
     describe_mismatch,
     drop_allowed_shapes,
+    is_norm_state,
 )
 from reviewkd_mm.models.distillers.model_source import read_source
-from reviewkd_mm.models.distillers.probe import probe
+from reviewkd_mm.models.distillers.normalization import PixelFormat
+from reviewkd_mm.models.distillers.probe import image_channels, probe
 from reviewkd_mm.models.distillers.teacher import build_teacher
 from reviewkd_mm.models.distillers.teacher_options import TeacherOptions
 from reviewkd_mm.models.distillers.transfer import build_transfers
 from reviewkd_mm.models.losses.checks import check_loss_weight
 from reviewkd_mm.registry import MODELS
-from reviewkd_mm.utils import config_key, forked_rng
+from reviewkd_mm.utils import check_bool, config_key, forked_rng
 
 # Whatever is drawn beside the student is drawn from this seed, the same on every rank.
 SEED = 0
@@ -68,6 +71,8 @@ class Distiller(BaseModel):
         allow_mismatch (str | Sequence[str]): Patterns of state-dict names, such as
             ``'student.head.fc.*'`` or ``'teacher.head.*'``, that a loaded checkpoint may lack,
             add, or have in another shape. Defaults to (), which means that everything must fit.
+        trust_checkpoint (bool): Whether ``teacher_ckpt`` may hold more than tensors and plain
+            values: reading such a file runs code in it. Defaults to False.
 
     Raises:
         ValueError: If a setting is not valid, with the config key in the message.
@@ -98,17 +103,30 @@ class Distiller(BaseModel):
         teacher_stream: bool = False,
         transfers_compile: bool = False,
         allow_mismatch: str | Sequence[str] = (),
+        trust_checkpoint: bool = False,
     ) -> None:
         if student is teacher and isinstance(student, nn.Module):
             raise ValueError('student and teacher are the same module; give a copy as teacher')
+        for name, switch in (
+            ('teacher_train_bn', teacher_train_bn),
+            ('channels_last', channels_last),
+            ('teacher_fold_bn', teacher_fold_bn),
+            ('teacher_compile', teacher_compile),
+            ('teacher_stream', teacher_stream),
+            ('transfers_compile', transfers_compile),
+            ('trust_checkpoint', trust_checkpoint),
+        ):
+            check_bool(name, switch)
         options = TeacherOptions(teacher_dtype, teacher_fold_bn, teacher_compile, teacher_stream)
         built = _build_student(student, data_preprocessor)
+        if getattr(built, 'with_head', True) is False:
+            raise ValueError("student: the key 'head' is missing: without it no loss trains it")
         super().__init__(data_preprocessor=getattr(built, 'data_preprocessor', None))
+        PixelFormat.of(self.data_preprocessor).check('student', image_channels(built))
         self.student = built
         with config_key('task_loss_weight'):
             self.task_loss_weight = check_loss_weight(task_loss_weight)
-        patterns = [allow_mismatch] if isinstance(allow_mismatch, str) else allow_mismatch
-        self.allow_mismatch = tuple(patterns)
+        self.allow_mismatch = _read_patterns(allow_mismatch)
         self.channels_last = channels_last and not _is_too_thin(built)
         self._student_has_weights = isinstance(student, nn.Module)
         self._loading: tuple[Sequence[str], list[str]] = (), []
@@ -121,6 +139,7 @@ class Distiller(BaseModel):
                 teacher_train_bn,
                 _patterns('teacher.', self.allow_mismatch),
                 options,
+                trust_checkpoint,
             )
             self._build_connectors()
         if transfers_compile:
@@ -149,6 +168,20 @@ class Distiller(BaseModel):
         One with forward hooks runs itself.
         """
         return self._teacher.model
+
+    def teacher_step(self, data: dict | tuple | list) -> Any:
+        """Let the teacher predict on a batch, as ``val_step`` lets the student.
+
+        It gets what it gets in training: the student's batch in its own normalisation.
+
+        Args:
+            data (dict | tuple | list): A batch of the validation's dataloader.
+
+        Returns:
+            Any: The teacher's predictions, for an evaluator.
+        """
+        data = self.data_preprocessor(data, False)
+        return self._teacher.predict(data['inputs'], data['data_samples'])
 
     def init_weights(self) -> None:
         """Initialise the student as if it were trained alone, then the connectors.
@@ -287,6 +320,8 @@ class Distiller(BaseModel):
         drop_allowed_shapes(state_dict, self.state_dict(prefix=prefix), patterns)
         if student_only:
             patterns.append(f'{prefix}transfers.*')
+        if is_norm_state(names, self, prefix):
+            patterns.append(f'{prefix}*')
         self._loading = patterns, error_msgs
         super()._load_from_state_dict(
             state_dict,
@@ -317,7 +352,17 @@ def _build_student(
     source = read_source('student', student)
     if data_preprocessor is not None:
         source.cfg.setdefault('data_preprocessor', copy.deepcopy(data_preprocessor))
-    return source.build()
+    return source.build('student')
+
+
+def _read_patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+    patterns = [given] if isinstance(given, str) else given
+    is_list = isinstance(patterns, Sequence)
+    if not is_list or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ValueError(
+            f"allow_mismatch={given!r}: expected patterns of names, such as 'teacher.head.*'"
+        )
+    return tuple(patterns)
 
 
 def _patterns(prefix: str, patterns: Sequence[str]) -> list[str]:
@@ -334,5 +379,6 @@ def _check_loaded(distiller: Distiller, incompatible: Any) -> None:
     problems = describe_mismatch(*incompatible, errors, patterns)
     if problems:
         raise RuntimeError(f'the checkpoint does not fit the distiller: {problems}')
+    check_finite(distiller, 'the checkpoint of the distiller')
     for names in incompatible:  # What is allowed is no error of torch's strict loading either.
         names[:] = [name for name in names if not allowed([name], patterns)]

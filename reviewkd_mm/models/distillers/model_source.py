@@ -15,9 +15,13 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from reviewkd_mm.config import is_distiller, read_config
+from reviewkd_mm.config_errors import explained
 from reviewkd_mm.registry import MODELS, SCOPE
-from reviewkd_mm.utils import did_you_mean
+from reviewkd_mm.utils import config_key, did_you_mean
 from reviewkd_mm.version_check import how_to_install
+
+# Of a model's config what is a module, and so a dict.
+PARTS = ('data_preprocessor', 'backbone', 'neck', 'head', 'bbox_head', 'rpn_head', 'roi_head')
 
 
 @dataclass
@@ -41,15 +45,29 @@ class ModelSource:
         """Where the whole model is built: its config says, else its type's name, else its file."""
         return self.cfg.get('_scope_') or _prefix(self.cfg.get('type')) or self.scope
 
-    def build(self) -> nn.Module:
+    def build(self, role: str = 'model') -> nn.Module:
         """Build the model, wholly in its scope.
+
+        Args:
+            role (str): The config key, such as ``'teacher'``, for error messages. Defaults to
+                ``'model'``.
 
         Returns:
             nn.Module: The model.
+
+        Raises:
+            ValueError: If a part of the config is not what its class expects.
         """
+        for name, part in self.cfg.items():
+            if name in PARTS and not isinstance(part, (Mapping, list, tuple, type(None))):
+                raise ValueError(f"{role}.{name}={part!r}: expected a dict with the key 'type'")
         # Detectors read their settings as attributes, which a plain dict has not.
         cfg = ConfigDict(copy.deepcopy(self.cfg))
-        with MODELS.root.switch_scope_and_registry(self.build_scope) as registry:
+        with (
+            MODELS.root.switch_scope_and_registry(self.build_scope) as registry,
+            explained(self.cfg, role, always=True),
+            config_key(role),
+        ):
             return registry.build(cfg)
 
 
@@ -126,7 +144,8 @@ def _read_file(role: str, path: str) -> tuple[Config, str | None]:
     package, separator, name = path.partition('::')
     if not separator:
         _check_exists(role, path, Path(path))
-        return read_config(path), None
+        with config_key(f"{role}='{path}'", (ValueError,)):
+            return read_config(path), None
     spec = find_spec(package)
     if spec is None or spec.origin is None:  # A folder that happens to be importable has none.
         raise ImportError(

@@ -45,6 +45,26 @@ class PixelFormat:
         pad_value = float(next((value for value in pad_values if value is not None), 0))
         return cls(mean.double(), std.double(), swapped, pad_value)
 
+    def check(self, role: str, channels: int) -> None:
+        """Check that images can be normalised so.
+
+        Args:
+            role (str): The config key of the model, ``'student'`` or ``'teacher'``.
+            channels (int): Number of channels of its images.
+
+        Raises:
+            ValueError: If a mean or a standard deviation is not finite, one of the latter is 0 or
+                negative, or there is neither one nor one for each channel.
+        """
+        for name, values in (('mean', self.mean), ('std', self.std)):
+            where = f'{role}.data_preprocessor.{name}={values.tolist()}'
+            # The first convolution of some networks reads several pixels as channels.
+            if len(values) not in (1, 3, channels):
+                raise ValueError(f'{where}: expected one number, or one for each channel')
+            if not values.isfinite().all() or (name == 'std' and (values <= 0).any()):
+                more = ' greater than 0' if name == 'std' else ''
+                raise ValueError(f'{where}: expected finite numbers{more}')
+
 
 class Renormalize(nn.Module):
     """Turn the student's batch into what the teacher's data_preprocessor would have made of it.

@@ -113,18 +113,34 @@ def dummy_images(model: nn.Module, batch_size: int = 1, size: int = 64) -> Tenso
     """Draw noise images that a model can read.
 
     Args:
-        model (nn.Module): The model, whose first convolution tells the number of channels.
+        model (nn.Module): The model.
         batch_size (int): Number of images. Defaults to 1.
         size (int): Height and width in pixels. Defaults to 64.
 
     Returns:
         Tensor: Images (N, C, H, W) on the model's device and in its dtype.
     """
-    convs = (m for m in model.modules() if isinstance(m, nn.Conv2d))
-    channels = next((conv.in_channels for conv in convs), 3)
     parameter = next(model.parameters(), torch.empty(0))
-    images = torch.randn(batch_size, channels, size, size)
+    images = torch.randn(batch_size, image_channels(model), size, size)
     return images.to(device=parameter.device, dtype=parameter.dtype)
+
+
+def image_channels(model: nn.Module) -> int:
+    """Return the number of channels of a model's images, which its first convolution tells.
+
+    Args:
+        model (nn.Module): The model.
+    """
+    stems = (m for m in model.modules() if isinstance(m, nn.Conv2d) or _is_focus(m))
+    stem = next(stems, None)
+    if stem is None:
+        return 3
+    return image_channels(stem.conv) // 4 if _is_focus(stem) else stem.in_channels
+
+
+def _is_focus(module: nn.Module) -> bool:
+    """Tell the stem of YOLOX, whose convolution sees each 2x2 pixels as channels of one."""
+    return type(module).__name__ == 'Focus'
 
 
 @contextmanager

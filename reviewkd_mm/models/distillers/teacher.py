@@ -14,11 +14,20 @@ from mmengine.model import BaseDataPreprocessor, BaseModel, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reviewkd_mm.models.distillers.checkpoint import check_checkpoint_exists, load_weights
+from reviewkd_mm.models.distillers.checkpoint import (
+    check_checkpoint_exists,
+    check_finite,
+    load_weights,
+)
 from reviewkd_mm.models.distillers.compiled import Compiled
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat, Renormalize
-from reviewkd_mm.models.distillers.probe import dummy_images, probe, record_dummy
+from reviewkd_mm.models.distillers.probe import (
+    dummy_images,
+    image_channels,
+    probe,
+    record_dummy,
+)
 from reviewkd_mm.models.distillers.side_stream import SideStream
 from reviewkd_mm.models.distillers.teacher_options import TeacherOptions, fast_copy
 from reviewkd_mm.models.recorders import Recorder
@@ -107,6 +116,7 @@ class FrozenTeacher:
             data_samples (Sequence, optional): Its samples, which tell images from padding.
         """
         recorders = list(recorders)
+        self._follow(inputs)
         # Each time: a part of it may have been put into training mode or loaded since.
         self._freeze()
         if self._made_from != self._state():
@@ -122,6 +132,23 @@ class FrozenTeacher:
                 self._forward(self._running, images)
             else:
                 self._compiled(self._running, images)
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: Sequence | None) -> object:
+        """Run the whole teacher in eval mode, ``train_bn`` or not, in its own precision.
+
+        Args:
+            inputs (Tensor): The student's batch (N, C, H, W).
+            data_samples (Sequence, optional): Its samples.
+
+        Returns:
+            object: What the teacher returns in mode ``'predict'``.
+        """
+        # The next training step puts it into the mode that it trains in.
+        self.model.eval()
+        with self.options.precision(inputs.device.type):
+            images = self.renormalize(inputs, data_samples)
+            return self.model(images, data_samples, mode='predict')
 
     def join(self, recorders: Iterable[Recorder]) -> None:
         """Let the current stream wait for the features, if the teacher runs on one of its own.
@@ -147,6 +174,12 @@ class FrozenTeacher:
         if isinstance(self.model, BaseModel):
             # Its data_preprocessor keeps the device apart, for a use of the teacher by itself.
             self.model._set_device(next(self.model.parameters()).device)
+
+    def _follow(self, inputs: Tensor) -> None:
+        """Move to the device of the images: FSDP moves the student without ``nn.Module.to``."""
+        parameter = next(self.model.parameters(), inputs)
+        if parameter.device != inputs.device:
+            self.apply_to_tensors(lambda tensor: tensor.to(inputs.device))
 
     def _prepare(self, recorders: Sequence[Recorder]) -> None:
         """Make what is run, and prove on a dummy image that it gives the same features."""
@@ -218,6 +251,7 @@ def build_teacher(
     train_bn: bool = False,
     allow_mismatch: Sequence[str] = (),
     options: TeacherOptions | None = None,
+    trust_checkpoint: bool = False,
 ) -> FrozenTeacher:
     """Build a teacher, give it its weights and freeze it.
 
@@ -231,6 +265,7 @@ def build_teacher(
         allow_mismatch (Sequence[str]): Patterns of the teacher's parameter names that the
             checkpoint need not fit. Defaults to ().
         options (TeacherOptions, optional): How it is run. Defaults to None.
+        trust_checkpoint (bool): Whether code in the checkpoint may run. Defaults to False.
 
     Returns:
         FrozenTeacher: The teacher.
@@ -240,6 +275,11 @@ def build_teacher(
         FileNotFoundError: If the checkpoint does not exist.
         RuntimeError: If the checkpoint does not fit.
     """
+    if checkpoint is not None and not (isinstance(checkpoint, (str, Path)) and str(checkpoint)):
+        raise ValueError(
+            f"teacher_ckpt={checkpoint!r}: expected the path or URL of the teacher's weights, or "
+            f"'{RANDOM}' for an untrained teacher"
+        )
     checkpoint = str(checkpoint) if isinstance(checkpoint, Path) else checkpoint
     pixels = PixelFormat.of(student_preprocessor)
     if isinstance(teacher, nn.Module):
@@ -251,14 +291,16 @@ def build_teacher(
         checkpoint = checkpoint or source.checkpoint
         _check_known(teacher, checkpoint)
         own_pixels = source.cfg.get('data_preprocessor') is not None
-        model = source.build()
+        model = source.build('teacher')
     teacher_pixels = pixels
     if own_pixels:
         teacher_pixels = PixelFormat.of(model.data_preprocessor)
+        teacher_pixels.check('teacher', image_channels(model))
     if checkpoint == RANDOM:
         _randomize(model, teacher_pixels)
     elif checkpoint is not None:
-        load_weights(model, checkpoint, 'teacher_ckpt', allow_mismatch)
+        load_weights(model, checkpoint, 'teacher_ckpt', allow_mismatch, trust_checkpoint)
+        check_finite(model, f"teacher_ckpt='{checkpoint}'")
     return FrozenTeacher(model, Renormalize(pixels, teacher_pixels), train_bn, options)
 
 
@@ -276,7 +318,8 @@ def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f'{error}. Train the teacher with its config in configs/baselines, convert a '
-            'published checkpoint with tools/model_converters, or give the path of another one'
+            'published checkpoint with tools/model_converters, or give the path of another one; '
+            f"'{RANDOM}' stands for an untrained teacher"
         ) from error
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from reviewkd_mm.config_errors import explained, find_refusal
 from reviewkd_mm.models.distillers.compiled import Compiled
 from reviewkd_mm.models.distillers.probe import evaluating
 from reviewkd_mm.models.distillers.warmup import warmup_factor
@@ -82,7 +84,7 @@ class Transfer(nn.Module):
                 self.connector.to(device=student[0].device, dtype=student[0].dtype)
                 parameters = inspect.signature(self.connector.forward).parameters
                 self._takes_sizes = 'out_sizes' in parameters
-        with config_key('connector'), evaluating(self):
+        with config_key('connector'), evaluating(self), _tried(self.connector):
             mapped = self.connect(student, teacher)
         with config_key('loss'):
             if self._loss_cfg is not None:
@@ -90,7 +92,7 @@ class Transfer(nn.Module):
             self.loss.to(device=student[0].device, dtype=student[0].dtype)
             parameters = inspect.signature(self.loss.forward).parameters
             self._takes_samples = 'data_samples' in parameters
-        with config_key('loss'), evaluating(self):
+        with config_key('loss'), evaluating(self), _tried(self.loss):
             self._call_loss(mapped, teacher, _dummy_samples(len(student[0])))
 
     def compile_comparison(self, name: str) -> None:
@@ -181,6 +183,21 @@ class Transfer(nn.Module):
         if not self._takes_samples:
             return self.loss(mapped, teacher)
         return self.loss(mapped, teacher, data_samples=data_samples)
+
+
+@contextmanager
+def _tried(module: nn.Module | None) -> Iterator[None]:
+    """Say that a module was given for what it is not, whatever it raises when it is tried."""
+    try:
+        yield
+    except Exception as error:
+        if find_refusal(error) is not None:
+            raise
+        raise ValueError(
+            f'{type(module).__name__} cannot take the features: expected a connector, called with '
+            "the student's features, or a loss, called with the student's and the teacher's "
+            f'({type(error).__name__}: {error})'
+        ) from error
 
 
 def _compare(
@@ -287,15 +304,17 @@ def _build(cfg: Mapping | nn.Module) -> nn.Module:
     if isinstance(cfg, nn.Module):
         return cfg
     _find_type(cfg)
-    with MODELS.switch_scope_and_registry(SCOPE) as registry:
+    with MODELS.switch_scope_and_registry(SCOPE) as registry, explained(cfg, always=True):
         return registry.build(dict(cfg))
 
 
 def _find_type(cfg: Mapping) -> type:
     if not isinstance(cfg, Mapping) or 'type' not in cfg:
         raise TypeError(f"expected a dict with the key 'type', got {cfg!r}")
-    if not isinstance(cfg['type'], str):
+    if callable(cfg['type']):
         return cfg['type']
+    if not isinstance(cfg['type'], str):
+        raise ValueError(f"type={cfg['type']!r}: expected the name of a class, such as 'HCLLoss'")
     with MODELS.switch_scope_and_registry(cfg.get('_scope_') or SCOPE) as registry:
         try:
             found = registry.get(cfg['type'])

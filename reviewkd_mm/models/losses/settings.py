@@ -19,7 +19,7 @@ def check_positive(name: str, value: float) -> float:
     Raises:
         ValueError: If it is anything else.
     """
-    if not isinstance(value, Real) or not 0 < value < math.inf:
+    if not _is_number(value) or not 0 < value < math.inf:
         raise ValueError(f'{name}={value!r}: expected a finite number greater than 0')
     return value
 
@@ -37,6 +37,10 @@ def check_factor(name: str, value: float) -> float:
     Raises:
         ValueError: If it is anything else.
     """
-    if not isinstance(value, Real) or not 0 <= value < math.inf:
+    if not _is_number(value) or not 0 <= value < math.inf:
         raise ValueError(f'{name}={value!r}: expected a finite number >= 0')
     return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -19,8 +19,8 @@ class BaseTap(metaclass=ABCMeta):
 
     The value is recorded as it is at the tap. A tensor that a later in-place op overwrites
     (an in-place ReLU after the tap) is cloned. Which ones those are is learned from the
-    tensors' version counters in the first forward of each mode: that one clones all, since
-    dropout and its like act only in training mode.
+    tensors' version counters in the first forward of each mode, since dropout and its like act
+    only in training mode: that one clones all, for the case that it has to.
 
     Args:
         source (str): Path of the module, see :func:`find_module`.
@@ -112,7 +112,10 @@ class BaseTap(metaclass=ABCMeta):
                 f"the value at tap '{self.source}' was overwritten by an in-place op that did not "
                 'act in the first forward; tap a module before or after that op'
             )
-        return [t[:, :, None, None] if t.dim() == 2 else t for t in value.tensors]
+        # What was cloned only to learn that nothing overwrites it is not used: the order in which
+        # gradients are summed would differ from that of all later steps.
+        tensors = value.tensors if overwritten else value.originals
+        return [t[:, :, None, None] if t.dim() == 2 else t for t in tensors]
 
     def trainable(self, model: nn.Module) -> bool:
         """Return whether the tapped stage has a parameter that trains.
@@ -202,7 +205,7 @@ class _Value:
         self.training = training
         self.cloned = clone
         self.tensors = [t.clone() for t in tensors] if clone else tensors
-        self._originals = tensors
+        self.originals = tensors
         # A compiled graph has no versions; what an earlier forward has learned holds there.
         compiling = torch.compiler.is_compiling()
         self._versions = None if compiling else [t._version for t in tensors]
@@ -211,5 +214,5 @@ class _Value:
     def overwritten(self) -> bool:
         if self._versions is None:
             return self.cloned
-        pairs = zip(self._originals, self._versions, strict=True)
+        pairs = zip(self.originals, self._versions, strict=True)
         return any(tensor._version != version for tensor, version in pairs)

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from reviewkd_mm.config_errors import explained
 from reviewkd_mm.models.recorders.base_tap import BaseTap
-from reviewkd_mm.registry import MODELS, SCOPE
+from reviewkd_mm.registry import MODELS, SCOPE, Registry
 from reviewkd_mm.utils import did_you_mean
 
 Tap = str | Mapping | BaseTap
@@ -113,14 +114,20 @@ def _build(tap: Tap) -> BaseTap:
         raise TypeError(
             f"expected a module path or a dict(type='ModuleInputs', source=...), got {tap!r}"
         )
+    with MODELS.switch_scope_and_registry(SCOPE) as registry:
+        if not _is_tap(_find_type(registry, tap['type'])):
+            raise ValueError(_no_tap(tap))
+        with explained(tap, always=True):
+            return registry.build(dict(tap))
+
+
+def _find_type(registry: Registry, name: object) -> object:
+    if not isinstance(name, str):
+        return name
     try:
-        with MODELS.switch_scope_and_registry(SCOPE) as registry:
-            built = registry.build(dict(tap))
-    except (KeyError, RuntimeError) as error:  # MMEngine's answers to a name that nothing knows
-        raise ValueError(_no_tap(tap)) from error
-    if not isinstance(built, BaseTap):
-        raise ValueError(_no_tap(tap))
-    return built
+        return registry.get(name)
+    except RuntimeError:  # MMEngine's answer to a name that nothing knows
+        return None
 
 
 def _no_tap(tap: Mapping) -> str:

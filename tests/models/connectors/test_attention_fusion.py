@@ -140,6 +140,17 @@ def test_output_and_gradients_keep_the_memory_format(sizes, of_x, of_residual):
         assert tensor.is_contiguous(memory_format=of_x)
 
 
+@pytest.mark.parametrize('memory_format', FORMATS)
+def test_the_gradient_of_the_weight_has_its_strides(memory_format):
+    """DistributedDataParallel warns of others, even where only a dimension of size 1 differs."""
+    x, residual, weight, bias = arguments()
+    weight = weight.detach().to(memory_format=memory_format).requires_grad_()
+
+    _, _, _, gradient, _ = run(attention_fusion, [x, residual, weight, bias])
+
+    assert gradient.stride() == weight.stride()
+
+
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32, *HALF])
 @pytest.mark.parametrize('of_residual', [torch.float64, torch.float32, *HALF])
 def test_the_feature_says_in_which_dtype_is_fused(dtype, of_residual):

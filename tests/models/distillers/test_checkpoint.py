@@ -91,6 +91,49 @@ def test_all_problems_are_in_one_message(tmp_path, weights):
         load_weights(network(), save(weights, tmp_path), KEY)
 
 
+def backbone(blocks: int, width: int = 2) -> nn.Module:
+    """Two stages of some blocks, each a convolution with its BatchNorm."""
+    return nn.ModuleDict(
+        {
+            stage: nn.Sequential(
+                *(
+                    nn.Sequential(nn.Conv2d(width, width, 1), nn.BatchNorm2d(width))
+                    for _ in range(blocks)
+                )
+            )
+            for stage in ('layer1', 'layer2')
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ('model', 'saved', 'problem'),
+    [
+        (
+            backbone(1),
+            backbone(4),
+            r'42 unexpected \(.*, …\) in layer1\.1, .*, layer2\.1, layer2\.2, layer2\.3$',
+        ),
+        (backbone(9), backbone(1), r'96 missing \(.*, …\) in layer1, layer2$'),
+        (
+            backbone(1, width=3),
+            backbone(1),
+            r'12 of another shape \(layer1\.0\.0\.weight is \[2, 2, 1, 1\], here \[3, 3, 1, 1\], '
+            r'.*, …\) in layer1\.0\.0, layer1\.0\.1, layer2\.0\.0, layer2\.0\.1$',
+        ),
+        (
+            nn.Sequential(*backbone(1).values()),
+            backbone(1),
+            r'12 missing \(.*, …\) in 0\.0\.0, 0\.0\.1, .*; 14 unexpected \(.*\) in layer1',
+        ),
+    ],
+    ids=['deeper', 'shallower', 'wider', 'another'],
+)
+def test_layers_of_another_architecture_are_named(tmp_path, model, saved, problem):
+    with pytest.raises(RuntimeError, match=problem):
+        load_weights(model, save(saved.state_dict(), tmp_path), KEY)
+
+
 def test_a_missing_counter_of_batches_is_no_problem(tmp_path, weights):
     del weights['1.num_batches_tracked']
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from mmdet.models.backbones.csp_darknet import Focus
 from mmengine.model import BaseModel
 from torch import nn
 
@@ -124,6 +125,12 @@ def test_dummy_images_fit_the_model():
     assert images.shape == (2, 5, 32, 32)
     assert images.dtype == torch.float64
     assert dummy_images(nn.Identity()).shape == (1, 3, 64, 64)
+
+
+def test_dummy_images_of_a_stem_that_turns_pixels_into_channels():
+    stem = Focus(3, 8)
+
+    assert stem(dummy_images(stem)).shape == (1, 8, 32, 32)
 
 
 def test_a_model_that_takes_no_dummy_image_is_named():

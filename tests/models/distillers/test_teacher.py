@@ -86,6 +86,16 @@ def test_teacher_features_carry_no_graph_even_if_a_user_unfreezes_it():
     assert not seen[0].requires_grad
 
 
+def test_teacher_follows_images_to_another_device():
+    """As under FSDP, which moves the parameters of the student by themselves."""
+    distiller = build_distiller(teacher_fold_bn=False)
+    recorder = distiller.transfers.review.teacher_recorder
+
+    distiller._teacher.record([recorder], torch.zeros(4, 3, 32, 32, device='meta'), None)
+
+    assert {feature.device.type for feature in recorder.features()} == {'meta'}
+
+
 @pytest.mark.parametrize('train_bn', [False, True])
 def test_training_leaves_the_teacher_as_it_was(tmp_path, train_bn):
     initial = build_distiller(teacher_train_bn=train_bn)

@@ -1,0 +1,148 @@
+"""What of a training's config is wrong whatever its classes are, said before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
+
+from reviewkd_mm.cli.missing import describe_weights, find_missing_data, is_remote
+from reviewkd_mm.config import innermost_dataset
+from reviewkd_mm.config_errors import explained, find_refusal
+from reviewkd_mm.registry import SCOPE
+from reviewkd_mm.safe_loading import DamagedError, check_whole
+from reviewkd_mm.utils import did_you_mean
+
+TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper')
+VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
+LENGTHS = ('max_epochs', 'max_iters')
+
+
+def check_before_training(cfg: Config) -> None:
+    """Check what a training would stumble over late, or in words that name no key.
+
+    Args:
+        cfg (Config): The config, as the Runner takes it.
+
+    Raises:
+        ValueError: If a key is missing, or has a value of another kind than expected.
+        FileNotFoundError: If a checkpoint is missing.
+    """
+    _check_model(cfg)
+    _check_all_or_none(cfg, TRAINING, required=True)
+    _check_all_or_none(cfg, VALIDATION, required=False)
+    _check_optimizer(cfg.optim_wrapper, cfg.get('default_scope'))
+    _check_length(cfg.train_cfg)
+    for key in ('train_dataloader', 'val_dataloader'):
+        _check_dataloader(key, cfg.get(key))
+    _check_load_from(cfg)
+
+
+@contextmanager
+def explained_training(cfg: Config) -> Iterator[None]:
+    """Let errors of libraries at the settings of a training name the config's keys.
+
+    Args:
+        cfg (Config): The config, as the Runner takes it.
+
+    Raises:
+        ValueError: In place of a library's error at a setting, see :func:`explained`.
+        FileNotFoundError: In place of one at data that is missing.
+    """
+    with explained(cfg):
+        try:
+            yield
+        except FileNotFoundError as error:
+            missing = find_missing_data(_without_test(cfg))
+            if find_refusal(error) is not None or not missing:
+                raise
+            raise FileNotFoundError(
+                f'the data is not there: {"; ".join(missing)}. Put it there, or set the keys in '
+                'brackets to where it is'
+            ) from error
+
+
+def _check_model(cfg: Config) -> None:
+    model = cfg.get('model')
+    if not isinstance(model, Mapping):
+        raise ValueError(f"model={model!r}: expected a dict with the key 'type', got none")
+    if 'type' not in model:
+        keys = ', '.join(map(repr, model)) or 'no key'
+        raise ValueError(f"model: the key 'type' is missing, such as '{SCOPE}.Distiller': {keys}")
+
+
+def _check_all_or_none(cfg: Config, keys: tuple[str, ...], required: bool) -> None:
+    missing = [key for key in keys if cfg.get(key) is None]
+    if missing and (required or len(missing) < len(keys)):
+        reason = 'a training needs' if required else 'a validation needs all or none of'
+        raise ValueError(f'{", ".join(missing)} is missing: {reason} {", ".join(keys)}')
+
+
+def _check_optimizer(wrapper: Any, scope: str | None) -> None:
+    if not isinstance(wrapper, Mapping):
+        raise ValueError(f'optim_wrapper={wrapper!r}: expected a dict with the key optimizer')
+    if 'constructor' in wrapper:
+        return
+    wrappers = {key: value for key, value in wrapper.items() if isinstance(value, Mapping)}
+    if 'optimizer' not in wrapper and not any('optimizer' in one for one in wrappers.values()):
+        raise ValueError(
+            f"optim_wrapper: the key 'optimizer' is missing, got {[*wrapper]}; expected one such "
+            "as optimizer=dict(type='SGD', lr=0.1)"
+        )
+    name = (wrappers.get('optimizer') or {}).get('type')
+    if not isinstance(name, str):
+        return
+    with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
+        if registry.get(name) is None:
+            known = sorted({*OPTIMIZERS.module_dict, *registry.module_dict})
+            raise ValueError(
+                f"optim_wrapper.optimizer.type='{name}': there is no such optimizer; "
+                f'{did_you_mean(name, known)}'
+            )
+
+
+def _check_length(train_cfg: Any) -> None:
+    for name in LENGTHS:
+        value = train_cfg.get(name) if isinstance(train_cfg, Mapping) else None
+        if value is not None and not (isinstance(value, Integral) and value > 0):
+            raise ValueError(f'train_cfg.{name}={value!r}: expected a number of at least 1')
+
+
+def _check_dataloader(key: str, dataloader: Any) -> None:
+    if not isinstance(dataloader, Mapping):
+        return
+    if dataloader.get('dataset') is None:
+        raise ValueError(f"{key}: the key 'dataset' is missing, got {', '.join(dataloader)}")
+    size = dataloader.get('batch_size')
+    if size is not None and not (isinstance(size, Integral) and size > 0):
+        raise ValueError(f'{key}.batch_size={size!r}: expected a number of at least 1')
+    for name in ('pipeline', 'indices'):
+        value = innermost_dataset(dataloader['dataset']).get(name)
+        if isinstance(value, (list, tuple)) and not value:
+            raise ValueError(f'{key}.dataset.{name}={value!r}: expected at least one entry')
+
+
+def _without_test(cfg: Config) -> Config:
+    return Config({key: value for key, value in cfg.items() if not key.startswith('test_')})
+
+
+def _check_load_from(cfg: Config) -> None:
+    checkpoint = cfg.get('load_from')
+    if checkpoint is None:
+        return
+    if not isinstance(checkpoint, str) or not checkpoint:
+        raise ValueError(f'load_from={checkpoint!r}: expected the path or URL of a checkpoint')
+    missing, _ = describe_weights('load_from', checkpoint)
+    if missing:
+        raise FileNotFoundError(missing)
+    if is_remote(checkpoint):
+        return
+    try:
+        check_whole(Path(checkpoint).expanduser())
+    except DamagedError as error:
+        raise ValueError(f"load_from='{checkpoint}': {error}") from error
