@@ -201,11 +201,9 @@ def test_missing_data_ends_in_one_message_before_the_training(config, capsys):
     assert 'Epoch(train)' not in capsys.readouterr().out
 
 
-def test_a_key_that_the_loop_does_not_know_keeps_its_traceback(config, capsys):
-    with pytest.raises(TypeError, match='max_epoch'):
+def test_a_key_that_the_loop_does_not_know_is_named_with_the_nearest(config):
+    with pytest.raises(SystemExit, match=r"'max_epoch'=3; did you mean 'max_epochs'\?"):
         run_tool(config, '--cfg-options', 'train_cfg.max_epoch=3')
-
-    assert 'did you mean train_cfg.max_epochs?' in capsys.readouterr().err
 
 
 def test_the_installed_tool_uses_the_installed_package(tmp_path, config):
