@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tests.cli.configs import write_baseline, write_pair
 from tests.models.distillers.helpers import STAGES, review
+from tests.tools import in_process
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools' / 'analysis_tools' / 'check_configs.py'
@@ -20,11 +20,8 @@ TOOL = ROOT / 'tools' / 'analysis_tools' / 'check_configs.py'
 
 def run_tool(*args: str) -> int:
     """Run the tool in this process and return its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', [TOOL.name, *args])
-        patch.setattr(sys, 'path', [*sys.path])
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(TOOL), run_name='__main__')
+    with pytest.raises(SystemExit) as caught:
+        in_process.run_tool('analysis_tools/check_configs.py', *args)
     return caught.value.code
 
 

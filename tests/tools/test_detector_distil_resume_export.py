@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 
 from reviewkd_mm.datasets.shapes import write_shapes
+from tests.tools.in_process import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = ROOT / 'configs' / 'reviewkd' / 'mask-rcnn_r18_r18-thin_shapes.py'
@@ -32,9 +33,10 @@ json.dump(runner.test(), open(folder + '/metrics.json', 'w'))
 """
 
 
-def run(tool: str, *args: str | Path) -> None:
-    """Run a tool in a process of its own."""
-    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)]
+def resume(*args: str | Path) -> None:
+    """Resume the training in a process of its own."""
+    command = [sys.executable, ROOT / 'tools' / 'train.py', TRAINING, '--resume', *args]
+    command = [str(part) for part in command]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
@@ -59,9 +61,9 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def work_dir(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     """Train for one epoch, then resume for a second one."""
     folder = tmp_path_factory.mktemp('distil')
-    for epochs, resume in ((1, []), (2, ['--resume'])):
-        changes = options(data_root, **{'train_cfg.max_epochs': epochs})
-        run('train.py', TRAINING, '--work-dir', folder, *resume, *changes)
+    first, second = (options(data_root, **{'train_cfg.max_epochs': n}) for n in (1, 2))
+    run_tool('train.py', TRAINING, '--work-dir', folder, *first)
+    resume('--work-dir', folder, *second)
     return folder
 
 
@@ -72,7 +74,7 @@ def scalars(work_dir: Path) -> list[dict]:
 
 
 def aps_of(config: Path, checkpoint: Path, out: Path, *changes: str) -> dict[str, float]:
-    run('test.py', config, checkpoint, '--work-dir', out.parent, '--out', out, *changes)
+    run_tool('test.py', config, checkpoint, '--work-dir', out.parent, '--out', out, *changes)
     metrics = json.loads(out.read_text())
     return {key: metrics[key] for key in APS}
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from tests.tools.in_process import run_tool
+
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = ROOT / 'configs' / 'reviewkd' / 'resnet20_resnet8_digits.py'
 FAST = [
@@ -24,35 +26,21 @@ FAST = [
 TEST_DATA = ['test_dataloader.dataset.image_size=16', 'test_dataloader.dataset.indices=50']
 
 
-def run(tool: str, *args: str | Path) -> subprocess.CompletedProcess:
-    """Run a tool in a process of its own."""
-    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-
-
 @pytest.fixture(scope='module')
 def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a distiller for one epoch with a teacher that is not trained."""
     folder = tmp_path_factory.mktemp('distil')
     options = [*FAST, 'model.teacher_ckpt=random']
-    done = run('train.py', TRAINING, '--work-dir', folder, '--cfg-options', *options)
+    command = [sys.executable, ROOT / 'tools/train.py', TRAINING, '--work-dir', folder]
+    command = [*map(str, command), '--cfg-options', *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder
 
 
 def accuracy(config: Path, checkpoint: Path, out: Path) -> float:
-    done = run(
-        'test.py',
-        config,
-        checkpoint,
-        '--work-dir',
-        out.parent / 'test',
-        '--out',
-        out,
-        '--cfg-options',
-        *TEST_DATA,
-    )
-    assert done.returncode == 0, done.stderr
+    logs = ['--work-dir', out.parent / 'test', '--out', out]
+    run_tool('test.py', config, checkpoint, *logs, '--cfg-options', *TEST_DATA)
     return json.loads(out.read_text())['accuracy/top1']
 
 
@@ -68,8 +56,7 @@ def test_the_training_leaves_a_student_and_no_teacher(work_dir):
 
 def test_checkpoint_and_exported_student_score_alike(work_dir, tmp_path):
     exported = tmp_path / 'student.pth'
-    done = run('export_student.py', TRAINING, work_dir / 'epoch_1.pth', exported)
-    assert done.returncode == 0, done.stderr
+    run_tool('export_student.py', TRAINING, work_dir / 'epoch_1.pth', exported)
     logged = [
         json.loads(line)
         for line in next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()
@@ -81,22 +68,16 @@ def test_checkpoint_and_exported_student_score_alike(work_dir, tmp_path):
 
 
 def test_a_checkpoint_of_another_network_is_refused(work_dir, tmp_path):
-    done = run(
-        'test.py',
-        ROOT / 'configs/baselines/resnet20_digits.py',
-        work_dir / 'student_last.pth',
-        '--work-dir',
-        tmp_path,
-    )
+    config = ROOT / 'configs/baselines/resnet20_digits.py'
+    with pytest.raises(SystemExit) as caught:
+        run_tool('test.py', config, work_dir / 'student_last.pth', '--work-dir', tmp_path)
 
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith('error: checkpoint=')
-    assert 'does not fit ImageClassifier' in done.stderr
+    assert str(caught.value).startswith('error: checkpoint=')
+    assert 'does not fit ImageClassifier' in str(caught.value)
 
 
 def test_an_export_of_a_missing_checkpoint_writes_nothing(tmp_path):
-    done = run('export_student.py', TRAINING, tmp_path / 'none.pth', tmp_path / 'out.pth')
+    with pytest.raises(SystemExit, match='there is no such file'):
+        run_tool('export_student.py', TRAINING, tmp_path / 'none.pth', tmp_path / 'out.pth')
 
-    assert done.returncode == 1
-    assert 'there is no such file' in done.stderr
     assert not list(tmp_path.iterdir())

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import mmcv
+import pytest
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_converters' / 'make_shapes.py'
+from tests.tools.in_process import run_tool
+
+TOOL = 'dataset_converters/make_shapes.py'
 SMALL = ('--num-train', '3', '--num-val', '2', '--image-size', '40', '56', '--seed', '7')
 
 
-def start(folder: Path, *args: str) -> subprocess.CompletedProcess:
-    """Run the tool as a user does, from another folder."""
-    command = [sys.executable, str(TOOL), *args]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+def test_a_data_set_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_tool(TOOL, 'data/shapes', *SMALL)
 
-
-def test_a_data_set_from_the_command_line(tmp_path):
-    done = start(tmp_path, 'data/shapes', *SMALL)
-
-    assert done.returncode == 0, done.stderr
-    assert 'data/shapes: 3 + 2 images of 40x56' in done.stdout
+    assert 'data/shapes: 3 + 2 images of 40x56' in capsys.readouterr().out
     folder = tmp_path / 'data' / 'shapes'
     for split, number in (('train', 3), ('val', 2)):
         content = json.loads((folder / 'annotations' / f'instances_{split}.json').read_text())
@@ -33,9 +27,10 @@ def test_a_data_set_from_the_command_line(tmp_path):
             assert mmcv.imread(str(folder / split / image['file_name'])).shape == (40, 56, 3)
 
 
-def test_a_refusal_is_one_line(tmp_path):
-    done = start(tmp_path, 'shapes', *SMALL, '--num-val', '0')
+def test_a_refusal_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        run_tool(TOOL, 'shapes', *SMALL, '--num-val', '0')
 
-    assert done.returncode == 1
-    assert 'error: write_shapes: num_val=0: expected at least 1' in done.stderr
-    assert 'Traceback' not in done.stderr
+    assert str(caught.value).startswith('error: write_shapes: num_val=0: expected at least 1')
+    assert '\n' not in str(caught.value)

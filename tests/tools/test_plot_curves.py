@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
 from pathlib import Path
 
 import mmcv
@@ -12,20 +10,14 @@ import pytest
 from reviewkd_mm.engine.runs import read_run
 from reviewkd_mm.engine.runs.pictures import draw_curves
 from tests.engine.runs.logs import config, epochs, train, val, write_run, write_start
+from tests.tools.in_process import run_tool
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools' / 'plot_curves.py'
-
-
-def run_tool(*args: str | Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', [TOOL.name, *map(str, args)])
-        patch.setattr(sys, 'path', [*sys.path])
-        runpy.run_path(str(TOOL), run_name='__main__')
+TOOL = 'analysis_tools/plot_curves.py'
 
 
 def message_of(*args: str | Path) -> str:
     with pytest.raises(SystemExit) as caught:
-        run_tool(*args)
+        run_tool(TOOL, *args)
     return str(caught.value.code)
 
 
@@ -82,7 +74,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
 def test_a_picture_is_written(tmp_path):
     distilled(tmp_path / 'runs' / 'a')
     alone(tmp_path / 'runs' / 'b')
-    run_tool(tmp_path / 'runs', '--out', tmp_path / 'new' / 'curves.png')
+    run_tool(TOOL, tmp_path / 'runs', '--out', tmp_path / 'new' / 'curves.png')
 
     picture = mmcv.imread(str(tmp_path / 'new' / 'curves.png'))
     assert len({tuple(pixel) for pixel in picture.reshape(-1, 3)}) > 10, 'it is not blank'

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import mmcv
@@ -13,15 +11,9 @@ import pytest
 
 from reviewkd_mm.engine.runs import reports
 from tests.engine.runs.logs import config, epochs, write_run, write_start
+from tests.tools.in_process import run_tool
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'analysis_tools' / 'results_table.py'
-
-
-def run_tool(*args: str | Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', [TOOL.name, *map(str, args)])
-        patch.setattr(sys, 'path', [*sys.path])
-        runpy.run_path(str(TOOL), run_name='__main__')
+TOOL = 'analysis_tools/results_table.py'
 
 
 def read_csv(folder: Path) -> list[dict[str, str]]:
@@ -35,7 +27,7 @@ def test_runs_become_a_table_in_three_files(tmp_path, capsys):
         text = config(seed=seed)
         write_run(tmp_path / f's{seed}', epochs([10, 20, last]), text, name)
     write_run(tmp_path / 'mine', epochs([30]), name='mine')
-    run_tool(tmp_path, '--out', tmp_path / 'out')
+    run_tool(TOOL, tmp_path, '--out', tmp_path / 'out')
 
     mine, short = read_csv(tmp_path / 'out')
     assert (short['config'], short['last'], short['seeds']) == (name, '42.0', '0, 1')
@@ -61,11 +53,11 @@ def test_runs_become_a_table_in_three_files(tmp_path, capsys):
 
 def test_a_table_without_numbers_leaves_no_old_picture(tmp_path, capsys):
     write_run(tmp_path / 'a', epochs([1]))
-    run_tool(tmp_path / 'a', '--out', tmp_path)
+    run_tool(TOOL, tmp_path / 'a', '--out', tmp_path)
     write_start(tmp_path / 'a', b'', 1, config())
     log = next(tmp_path.glob('a/20260101_000000/vis_data/scalars.json'))
     log.write_bytes(b'')
-    run_tool(tmp_path / 'a', '--out', tmp_path)
+    run_tool(TOOL, tmp_path / 'a', '--out', tmp_path)
 
     assert not (tmp_path / 'results.png').exists()
     assert [row['last'] for row in read_csv(tmp_path)] == ['']
@@ -78,7 +70,9 @@ def test_a_damaged_run_is_named_and_the_others_are_shown(tmp_path, capsys):
     lines = b'\n'.join(json.dumps(line).encode() for line in epochs([10, 20]))
     write_run(tmp_path / 'cut', lines[:-9])
     write_run(tmp_path / 'good', epochs([30]))
-    run_tool(tmp_path / 'cut', tmp_path / 'good', tmp_path / 'gone', '--out', tmp_path / 'out')
+    run_tool(
+        TOOL, tmp_path / 'cut', tmp_path / 'good', tmp_path / 'gone', '--out', tmp_path / 'out'
+    )
 
     assert [row['last'] for row in read_csv(tmp_path / 'out')] == ['10.0', '30.0']
     problems = capsys.readouterr().err
@@ -88,7 +82,7 @@ def test_a_damaged_run_is_named_and_the_others_are_shown(tmp_path, capsys):
 
 def test_no_run_at_all_is_an_error_of_one_line(tmp_path):
     with pytest.raises(SystemExit) as caught:
-        run_tool(tmp_path, '--out', tmp_path / 'out')
+        run_tool(TOOL, tmp_path, '--out', tmp_path / 'out')
 
     assert str(caught.value.code).startswith(f'error: {tmp_path}: expected work dirs')
     assert not (tmp_path / 'out').exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
 import socket
 import subprocess
 import sys
@@ -14,6 +13,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+
+from tests.tools.in_process import run_tool
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
@@ -76,15 +77,6 @@ def start(*command: str | Path, **env: str) -> subprocess.CompletedProcess:
     )
 
 
-def run_tool(*args: str) -> None:
-    """Run tools/train.py in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', ['train.py', *args])
-        patch.setattr(sys, 'path', [*sys.path])
-        patch.setenv('LOCAL_RANK', '0')
-        runpy.run_path(str(TOOLS / 'train.py'), run_name='__main__')
-
-
 def dumped_config(work_dir: str) -> Config:
     """Return the config that the Runner wrote into its work dir."""
     return Config.fromfile(Path(work_dir, 'tiny.py'))
@@ -126,14 +118,22 @@ def test_a_training_from_a_plain_checkout(config):
 
 
 def test_resume_without_and_with_a_path(config, capsys):
-    run_tool(config, '--work-dir', 'first', '--resume')
+    run_tool('train.py', config, '--work-dir', 'first', '--resume')
     assert 'resumed epoch' not in capsys.readouterr().out
 
-    run_tool(config, '--work-dir', 'first', '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
+    run_tool(
+        'train.py',
+        config,
+        '--work-dir',
+        'first',
+        '--resume',
+        '--cfg-options',
+        'train_cfg.max_epochs=2',
+    )
     assert 'resumed epoch: 1, iter: 4' in capsys.readouterr().out
 
     options = ['--resume', 'first/epoch_2.pth', '--cfg-options', 'train_cfg.max_epochs=3']
-    run_tool(config, '--work-dir', 'second', *options)
+    run_tool('train.py', config, '--work-dir', 'second', *options)
     assert 'resumed epoch: 2, iter: 8' in capsys.readouterr().out
     checkpoint = load('second/epoch_3.pth')
     assert checkpoint['meta']['epoch'] == 3
@@ -142,6 +142,7 @@ def test_resume_without_and_with_a_path(config, capsys):
 def test_the_options_win_over_cfg_options_and_the_file(config):
     settings = ['work_dir=theirs', 'val_cfg.fp16=False', 'train_dataloader.pin_memory=True']
     run_tool(
+        'train.py',
         config,
         '--work-dir',
         'mine',
@@ -180,7 +181,7 @@ def test_the_options_win_over_cfg_options_and_the_file(config):
 )
 def test_what_cannot_work_ends_in_one_message_before_the_training(config, args, message, capsys):
     with pytest.raises(SystemExit) as caught:
-        run_tool(*args)
+        run_tool('train.py', *args)
 
     assert re.match(f'error: .*{message}', message_of(caught))
     assert 'Epoch(train)' not in capsys.readouterr().out
@@ -193,7 +194,7 @@ def test_missing_data_ends_in_one_message_before_the_training(config, capsys):
     Path(config).write_text(CONFIG.replace(digits, cifar))
 
     with pytest.raises(SystemExit) as caught:
-        run_tool(config)
+        run_tool('train.py', config)
 
     assert message_of(caught).startswith(
         "error: CIFAR100: data_root='nowhere': expected the folder"
@@ -203,7 +204,7 @@ def test_missing_data_ends_in_one_message_before_the_training(config, capsys):
 
 def test_a_key_that_the_loop_does_not_know_is_named_with_the_nearest(config):
     with pytest.raises(SystemExit, match=r"'max_epoch'=3; did you mean 'max_epochs'\?"):
-        run_tool(config, '--cfg-options', 'train_cfg.max_epoch=3')
+        run_tool('train.py', config, '--cfg-options', 'train_cfg.max_epoch=3')
 
 
 def test_the_installed_tool_uses_the_installed_package(tmp_path, config):
