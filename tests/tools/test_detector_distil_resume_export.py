@@ -33,10 +33,9 @@ json.dump(runner.test(), open(folder + '/metrics.json', 'w'))
 """
 
 
-def resume(*args: str | Path) -> None:
-    """Resume the training in a process of its own."""
-    command = [sys.executable, ROOT / 'tools' / 'train.py', TRAINING, '--resume', *args]
-    command = [str(part) for part in command]
+def train(*args: str | Path) -> None:
+    """Train in a process of its own: MMDetection's visualizer logs where its first run did."""
+    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(TRAINING), *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
@@ -61,9 +60,9 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def work_dir(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     """Train for one epoch, then resume for a second one."""
     folder = tmp_path_factory.mktemp('distil')
-    first, second = (options(data_root, **{'train_cfg.max_epochs': n}) for n in (1, 2))
-    run_tool('train.py', TRAINING, '--work-dir', folder, *first)
-    resume('--work-dir', folder, *second)
+    for epochs, resume in ((1, []), (2, ['--resume'])):
+        changes = options(data_root, **{'train_cfg.max_epochs': epochs})
+        train('--work-dir', folder, *resume, *changes)
     return folder
 
 
