@@ -70,7 +70,7 @@ def explained_training(cfg: Config) -> Iterator[None]:
 def _check_model(cfg: Config) -> None:
     model = cfg.get('model')
     if not isinstance(model, Mapping):
-        raise ValueError(f"model={model!r}: expected a dict with the key 'type', got none")
+        raise ValueError(f"model={model!r}: expected a dict with the key 'type'")
     if 'type' not in model:
         keys = ', '.join(map(repr, model)) or 'no key'
         raise ValueError(f"model: the key 'type' is missing, such as '{SCOPE}.Distiller': {keys}")

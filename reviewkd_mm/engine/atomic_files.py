@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.fileio import LocalBackend, register_backend
 
 BACKEND = 'reviewkd_mm.atomic'
-# What a file is called until it is whole.
+# What the name of a file ends in until it is whole.
 PARTIAL = '.partial'
 
 
@@ -26,7 +26,8 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         RuntimeError: If it cannot be written: the disk is full, or the folder is read-only.
     """
     path = Path(path)
-    partial = path.with_name(path.name + PARTIAL)
+    # Several processes may write the same table.
+    partial = path.with_name(f'{path.name}.{os.getpid()}{PARTIAL}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open('wb') as file:
@@ -60,7 +61,7 @@ def remove_partial(folder: str | Path) -> None:
     Args:
         folder (str | Path): The folder of the checkpoints.
     """
-    for file in Path(folder).glob(f'*.pth{PARTIAL}'):
+    for file in Path(folder).glob(f'*.pth.*{PARTIAL}'):
         _remove_quietly(file)
 
 

@@ -6,6 +6,8 @@ import re
 import zipfile
 from pathlib import Path
 
+from reviewkd_mm.safe_loading import DamagedError, check_whole
+
 TEMPLATES = ('epoch_{}.pth', 'iter_{}.pth')
 
 
@@ -16,12 +18,13 @@ def is_whole(checkpoint: str | Path) -> bool:
         checkpoint (str | Path): A file of ``torch.save``, which stores a checksum of each tensor;
             or a folder, which cannot be checked.
     """
-    if Path(checkpoint).is_dir():
+    path = Path(checkpoint)
+    if path.is_dir():
         return True
     try:
-        with zipfile.ZipFile(checkpoint) as file:
-            return file.testzip() is None
-    except Exception:  # What reading raises depends on where a file is broken.
+        check_whole(path)
+        return zipfile.is_zipfile(path)
+    except (OSError, DamagedError):
         return False
 
 

@@ -80,7 +80,7 @@ def test_mmengine_finds_the_backend(tmp_path):
 
 
 def test_only_unfinished_checkpoints_are_removed(tmp_path):
-    for name in ('a.pth', 'a.pth.partial', 'notes.partial'):
+    for name in ('a.pth', 'a.pth.77.partial', 'notes.partial'):
         (tmp_path / name).touch()
 
     remove_partial(tmp_path)

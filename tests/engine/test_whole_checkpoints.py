@@ -46,7 +46,7 @@ def test_a_folder_cannot_be_checked(tmp_path):
 
 
 def test_numbers_count_not_letters(tmp_path):
-    names = ['epoch_9.pth', 'epoch_10.pth', 'best_epoch_11.pth', 'epoch_12.pth.partial']
+    names = ['epoch_9.pth', 'epoch_10.pth', 'best_epoch_11.pth', 'epoch_12.pth.77.partial']
     for name in names:
         (tmp_path / name).touch()
 

@@ -56,6 +56,8 @@ class AtomicCheckpointHook(CheckpointHook):
         is_resumed = runner.iter > 0
         if is_resumed and not self._validated and _validation_is_due(runner):
             runner.logger.info('Validating first: the training was stopped before it could.')
+            # What is resumed from is saved again with the results: after the end nothing else is.
+            self.last_ckpt = runner.message_hub.get_info('last_ckpt')
             runner.val_loop.run()
 
     def after_train_epoch(self, runner: Runner) -> None:

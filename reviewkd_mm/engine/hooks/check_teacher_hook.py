@@ -10,10 +10,10 @@ from itertools import islice
 import torch
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from reviewkd_mm.engine.hooks.distiller_of import distiller_of
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.registry import HOOKS
 from reviewkd_mm.utils import forked_rng
@@ -147,13 +147,13 @@ def combined(digests: Mapping[str, str]) -> str:
 
 
 def _distiller(runner: Runner) -> Distiller:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if not isinstance(model, Distiller):
+    distiller = distiller_of(runner)
+    if distiller is None:
         raise TypeError(
-            f'CheckTeacherHook: the model is a {type(model).__name__}, which has no teacher; '
-            'expected a Distiller'
+            f'CheckTeacherHook: the model is a {type(runner.model).__name__}, which has no '
+            'teacher; expected a Distiller'
         )
-    return model
+    return distiller
 
 
 def _format(value: object) -> str:

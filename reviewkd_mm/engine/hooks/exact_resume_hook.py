@@ -106,6 +106,9 @@ class ExactResumeHook(Hook):
             runner (Runner): The runner.
             checkpoint (dict): The checkpoint, to which they are added.
         """
+        if self._loaded is not None:  # Nothing has been drawn since it was resumed from.
+            checkpoint[KEY] = self._loaded
+            return
         own = self._before_validation or random_state()
         seed = getattr(_sampler(runner.train_dataloader), 'seed', None)
         checkpoint[KEY] = dict(by_rank=[own, *self._states[1:]], sampler_seed=seed)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from reviewkd_mm.models.distillers import Distiller
+from reviewkd_mm.engine.hooks.distiller_of import distiller_of
 from reviewkd_mm.registry import HOOKS
 
 
@@ -38,10 +37,10 @@ class LossRatioHook(Hook):
             data_batch (dict | tuple | Sequence, optional): The batch, unused. Defaults to None.
             outputs (dict, optional): The losses by name. Defaults to None.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if not isinstance(model, Distiller) or not outputs:
+        distiller = distiller_of(runner)
+        if distiller is None or not outputs:
             return
-        transfers = {name: f'loss_{name}' for name in model.transfers}
+        transfers = {name: f'loss_{name}' for name in distiller.transfers}
         window = getattr(runner.log_processor, 'window_size', None)
         means = {
             key: runner.message_hub.get_scalar(f'train/{key}').mean(window)

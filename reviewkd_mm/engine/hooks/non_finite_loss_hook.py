@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from reviewkd_mm.engine.hooks.distiller_of import distiller_of
 from reviewkd_mm.engine.hooks.feature_report import Feature, describe_transfer, recorded_features
-from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.transfer import Transfer
 from reviewkd_mm.models.recorders.base_tap import TapHook
 from reviewkd_mm.registry import HOOKS
@@ -88,18 +87,18 @@ class NonFiniteLossHook(Hook):
             runner (Runner): The runner.
         """
         self._close()
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if not isinstance(model, Distiller):
+        distiller = distiller_of(runner)
+        if distiller is None:
             return
-        for name, transfer in model.transfers.items():
+        for name, transfer in distiller.transfers.items():
             hook = TapHook(partial(self._note, name))
             self._handles.append(transfer.register_forward_hook(hook))
-        self._handles.append(model.register_forward_hook(TapHook(self._look)))
+        self._handles.append(distiller.register_forward_hook(TapHook(self._look)))
         self._optimizers = _optimizers(runner.optim_wrapper)
         for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._before_step))
         if self.skip:
-            self._buffers = list(model.buffers())
+            self._buffers = list(distiller.buffers())
             self._kept = [buffer.clone() for buffer in self._buffers]
             # Of a training that was resumed.
             log = runner.message_hub.log_scalars.get(f'train/{SKIPPED}')

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from reviewkd_mm.engine.atomic_files import write_bytes, write_text
 from reviewkd_mm.engine.runs.pictures import draw_bars, draw_curves, to_png
 from reviewkd_mm.engine.runs.published import read_metafiles
 from reviewkd_mm.engine.runs.reading import find_runs, read_run
 from reviewkd_mm.engine.runs.run import Run
-from reviewkd_mm.engine.runs.table import make_rows, to_csv, to_markdown, write_whole
+from reviewkd_mm.engine.runs.table import make_rows, to_csv, to_markdown
 
 NAME = 'results'
 
@@ -29,20 +30,21 @@ def write_results(paths: Iterable[str | Path], out: str | Path) -> str:
 
     Raises:
         ValueError: If there is no training at all, or a metafile is damaged.
+        RuntimeError: If a file cannot be written.
     """
     runs = _read_all(paths)
     rows = make_rows(runs, read_metafiles())
     _complain(runs)
     out = Path(out)
     markdown = to_markdown(rows)
-    write_whole(out / f'{NAME}.md', markdown.encode())
-    write_whole(out / f'{NAME}.csv', to_csv(rows).encode())
+    write_text(out / f'{NAME}.md', markdown)
+    write_text(out / f'{NAME}.csv', to_csv(rows))
     figure = draw_bars(rows)
     if figure is None:
         print(f'{out}: no picture, since no run has a validation yet', file=sys.stderr)
         (out / f'{NAME}.png').unlink(missing_ok=True)
     else:
-        write_whole(out / f'{NAME}.png', to_png(figure))
+        write_bytes(out / f'{NAME}.png', to_png(figure))
     return markdown
 
 
@@ -57,13 +59,14 @@ def write_curves(paths: Iterable[str | Path], out: str | Path) -> None:
 
     Raises:
         ValueError: If there is nothing to draw, or no common axis.
+        RuntimeError: If the file cannot be written.
     """
     out = Path(out)
     if out.suffix.lower() != '.png':
         raise ValueError(f"--out={str(out)!r}: expected the name of a file that ends in '.png'")
     runs = _read_all(paths)
     _complain(runs)
-    write_whole(out, to_png(draw_curves(runs)))
+    write_bytes(out, to_png(draw_curves(runs)))
 
 
 def _read_all(paths: Iterable[str | Path]) -> list[Run]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from reviewkd_mm.engine.whole_checkpoints import last_named
+
 CHECKPOINT = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
@@ -167,9 +169,9 @@ def last_checkpoint(work_dir: Path) -> Path | None:
     Args:
         work_dir (Path): The training's folder, which may have been moved.
     """
+    name = Path(last_named(work_dir) or '').name
     try:
-        name = Path((work_dir / 'last_checkpoint').read_text(errors='replace').strip()).name
         file = work_dir / name
         return file if name and file.is_file() and file.stat().st_size else None
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # The name may be no name of a file.
         return None

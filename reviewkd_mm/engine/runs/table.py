@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -268,22 +266,3 @@ def to_csv(rows: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file that is at no time half-written, for others that read or write it, too.
-
-    Args:
-        file (Path): The file.
-        content (bytes): What it is to hold.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f'.{file.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as stream:
-            stream.write(content)
-        os.chmod(name, 0o644)  # mkstemp lets nobody else read
-        os.replace(name, file)
-    except BaseException:
-        os.unlink(name)
-        raise

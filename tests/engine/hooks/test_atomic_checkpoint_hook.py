@@ -154,7 +154,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, full_disk):
 
 
 def test_what_a_killed_training_left_unfinished_is_removed(tmp_path):
-    (tmp_path / 'epoch_9.pth.partial').write_bytes(b'half')
+    (tmp_path / 'epoch_9.pth.77.partial').write_bytes(b'half')
     (tmp_path / 'notes.partial').write_bytes(b'not ours')
     cfg = {**settings([0.1]), **NO_VALIDATION}
 

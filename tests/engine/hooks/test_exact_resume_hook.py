@@ -52,3 +52,23 @@ def test_starting_from_the_weights_of_a_checkpoint_is_no_resume(tmp_path):
     train(classifier(), tmp_path / 'second', **{**settings, **exact, **start})
 
     assert torch.equal(torch.rand(4), fresh)
+
+
+def test_stopping_before_the_last_validation_leaves_its_results_in_the_checkpoint(tmp_path):
+    two = dict(train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1))
+    run(tmp_path / 'straight', **two)
+    stop_and_resume(tmp_path / 'stopped', 'before_val', **two)
+    straight, stopped = (
+        torch.load(tmp_path / name / 'epoch_2.pth', weights_only=False)
+        for name in ('straight', 'stopped')
+    )
+
+    curve = 'val/confidence'
+    expected, found = (
+        saved['message_hub']['log_scalars'][curve].data[0] for saved in (straight, stopped)
+    )
+    assert len(expected) == 2
+    assert list(found) == list(expected)
+    expected, found = (saved['random_state']['by_rank'][0] for saved in (straight, stopped))
+    assert torch.equal(found.pop('torch'), expected.pop('torch'))
+    assert found == expected
