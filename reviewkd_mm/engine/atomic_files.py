@@ -56,13 +56,14 @@ def write_text(path: str | Path, content: str) -> None:
 
 
 def remove_partial(folder: str | Path) -> None:
-    """Remove the checkpoints that a killed process left unfinished.
+    """Remove the files that a killed process left unfinished.
 
     Args:
-        folder (str | Path): The folder of the checkpoints.
+        folder (str | Path): Where they were written.
     """
-    for file in Path(folder).glob(f'*.pth.*{PARTIAL}'):
-        _remove_quietly(file)
+    for file in Path(folder).glob(f'*{PARTIAL}'):
+        if _process_of(file).isdecimal():  # Anything else is not from here.
+            _remove_quietly(file)
 
 
 @register_backend(BACKEND, force=True)
@@ -93,6 +94,10 @@ class AtomicBackend(LocalBackend):
             RuntimeError: If it cannot be written.
         """
         write_bytes(filepath, obj.encode(encoding))
+
+
+def _process_of(partial: Path) -> str:
+    return partial.name.removesuffix(PARTIAL).rpartition('.')[2]
 
 
 def _sync_folder(folder: Path) -> None:

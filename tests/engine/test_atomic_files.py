@@ -79,8 +79,8 @@ def test_mmengine_finds_the_backend(tmp_path):
     assert (tmp_path / 'file.txt').read_bytes() == b'\xe9'
 
 
-def test_only_unfinished_checkpoints_are_removed(tmp_path):
-    for name in ('a.pth', 'a.pth.77.partial', 'notes.partial'):
+def test_only_what_a_process_left_unfinished_is_removed(tmp_path):
+    for name in ('a.pth', 'a.pth.77.partial', 'a.py.78.partial', 'notes.partial'):
         (tmp_path / name).touch()
 
     remove_partial(tmp_path)

@@ -49,10 +49,13 @@ class AtomicCheckpointHook(CheckpointHook):
             runner (Runner): The runner.
         """
         super().before_train(runner)
+        written = {str(runner.work_dir)}
         if isinstance(self.file_backend, LocalBackend) and self.backend_args is None:
             self.backend_args = dict(backend=BACKEND)
-            if is_main_process():
-                remove_partial(self.out_dir)
+            written.add(str(self.out_dir))
+        if is_main_process():
+            for folder in written:
+                remove_partial(folder)
         is_resumed = runner.iter > 0
         if is_resumed and not self._validated and _validation_is_due(runner):
             runner.logger.info('Validating first: the training was stopped before it could.')

@@ -154,11 +154,15 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, full_disk):
 
 
 def test_what_a_killed_training_left_unfinished_is_removed(tmp_path):
-    (tmp_path / 'epoch_9.pth.77.partial').write_bytes(b'half')
-    (tmp_path / 'notes.partial').write_bytes(b'not ours')
-    cfg = {**settings([0.1]), **NO_VALIDATION}
+    run, checkpoints = tmp_path / 'run', tmp_path / 'checkpoints' / 'run'
+    for folder, name in ((run, 'student_best.py'), (checkpoints, 'epoch_9.pth')):
+        folder.mkdir(parents=True)
+        (folder / f'{name}.77.partial').write_bytes(b'half')
+        (folder / 'notes.partial').write_bytes(b'not ours')
+    cfg = {**settings([0.1], out_dir=str(checkpoints.parent)), **NO_VALIDATION}
 
-    train(classifier(), tmp_path, **cfg)
+    train(classifier(), run, **cfg)
 
-    assert names(tmp_path) == {'epoch_1.pth'}
-    assert (tmp_path / 'notes.partial').exists()
+    left = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob('*.partial')}
+    assert left == {'run/notes.partial', 'checkpoints/run/notes.partial'}
+    assert (checkpoints / 'epoch_1.pth').exists()
