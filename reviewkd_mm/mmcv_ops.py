@@ -18,6 +18,7 @@ import sys
 import warnings
 from functools import partial, reduce
 from importlib import import_module
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import NoReturn
@@ -205,8 +206,9 @@ class StandIn(ModuleType):
 
     def __init__(self) -> None:
         super().__init__(EXT_NAME, 'MMCV ops on torchvision.')
-        # MMEngine looks for the extension with importlib.util.find_spec, which needs a spec.
-        self.__spec__ = ModuleSpec(EXT_NAME, loader=None, origin=__name__)
+        # MMEngine looks for the extension with importlib.util.find_spec, which needs a spec, or
+        # before 0.10.9 with pkgutil.find_loader, which needs the loader in it.
+        self.__spec__ = ModuleSpec(EXT_NAME, loader=Loader(), origin=__name__)
         for op in PROVIDED_OPS:
             setattr(self, op.__name__, op)
 

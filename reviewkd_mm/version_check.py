@@ -38,7 +38,7 @@ class Requirement(NamedTuple):
 # requirements/mminstall.txt. The lower limits take in OpenMMLab's own packages: of MMEngine its
 # last release, the oldest that was tried; of the others their first major version on MMEngine.
 REQUIREMENTS = (
-    Requirement('torch', ('torch',), '2.4', None, 'torch==2.14.1 torchvision==0.29.1'),
+    Requirement('torch', ('torch',), '2.6', None, 'torch==2.14.1 torchvision==0.29.1'),
     Requirement(
         'mmengine',
         ('onedl-mmengine', 'mmengine', 'mmengine-lite'),

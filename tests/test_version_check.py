@@ -38,7 +38,7 @@ def test_unsupported_python(version: str) -> None:
 @pytest.mark.parametrize(
     ('module', 'version'),
     [
-        ('torch', '2.4.0'),
+        ('torch', '2.6.0'),
         ('torch', '2.14.1+cu130'),
         ('mmengine', '0.10.12'),
         ('mmcv', '2.3.6'),
@@ -53,8 +53,8 @@ def test_supported_package(module: str, version: str) -> None:
 @pytest.mark.parametrize(
     ('module', 'version', 'found'),
     [
-        ('torch', '2.3.1+cu121', r'torch >=2\.4, found 2\.3\.1\+cu121;'),
-        ('torch', None, r'torch >=2\.4, found none;'),
+        ('torch', '2.5.1+cu121', r'torch >=2\.6, found 2\.5\.1\+cu121;'),
+        ('torch', None, r'torch >=2\.6, found none;'),
         ('mmengine', '0.8.0', r'mmengine >=0\.10\.7,<1\.0, found 0\.8\.0;'),
         ('mmengine', '1.0.0', r'mmengine >=0\.10\.7,<1\.0, found 1\.0\.0;'),
         ('mmcv', '1.7.2', r'mmcv >=2\.0,<2\.4, found 1\.7\.2;'),
@@ -109,7 +109,7 @@ def test_import_fails_with_the_line_before_torch_is_imported() -> None:
         "    print(error, 'torch' in sys.modules)\n"
     )
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
-    line = 'needs torch >=2.4, found 1.13.1; to install it: pip install torch=='
+    line = 'needs torch >=2.6, found 1.13.1; to install it: pip install torch=='
     assert line in run.stdout, run.stderr
     assert run.stdout.strip().endswith('False')
 
