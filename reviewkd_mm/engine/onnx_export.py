@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.utils import digit_version
 from torch import Tensor, nn
 
 from reviewkd_mm.engine.student_export import build_student, student_config
@@ -23,6 +24,8 @@ from reviewkd_mm.models.distillers.probe import FAILURES, dummy_images
 from reviewkd_mm.utils import forked_rng
 
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
+# The oldest that was tried with the packages above; torch 2.6 cannot translate with them.
+OLDEST_TORCH = '2.9'
 INPUT = 'images'
 # What MMDetection's dense heads return: a list of maps, one for each level, of each of these.
 DENSE = ('cls_scores', 'bbox_preds', 'extra')
@@ -136,7 +139,7 @@ def export_onnx(
         RuntimeError: If the checkpoint does not fit, or the student cannot be exported, or the
             file gives other outputs.
     """
-    _check_packages()
+    check_packages()
     for key, value in (('image_size', min(image_size)), ('batch_size', batch_size)):
         if value is not None and value < 1:
             raise ValueError(f'{key}: expected at least 1, got {value}')
@@ -160,7 +163,17 @@ def export_onnx(
     return OnnxFile(out, shape, list(outputs), raw.part, difference)
 
 
-def _check_packages() -> None:
+def check_packages() -> None:
+    """Check that what writes and runs an ONNX file is there.
+
+    Raises:
+        ImportError: If a package is not installed, or torch is too old.
+    """
+    if digit_version(torch.__version__) < digit_version(OLDEST_TORCH):
+        raise ImportError(
+            f'an ONNX file needs torch {OLDEST_TORCH} or later, found {torch.__version__}; an '
+            'exported student can be written as one elsewhere'
+        )
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ImportError(

@@ -6,6 +6,7 @@ import io
 import tokenize
 from pathlib import Path
 
+import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -15,6 +16,7 @@ from reviewkd_mm.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FILES = sorted(file for file in CONFIGS.glob('*/*.py') if file.parent.name != '_base_')
+SEGMENTORS = ('pspnet_r101_r18_cityscapes',)
 LAYOUT = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -29,6 +31,12 @@ LAYOUT = {
 def name_of(file: Path) -> str:
     """Return ``'reviewkd/some_pair'``, to name a parametrised test."""
     return f'{file.parent.name}/{file.stem}'
+
+
+def skip_without_mmseg(name: str) -> None:
+    """Skip the test of a segmentor's config where MMSegmentation is not installed."""
+    if name in SEGMENTORS:
+        pytest.importorskip('mmseg', reason='it needs MMSegmentation, requirements/optional.txt')
 
 
 def read(file: Path) -> Config:

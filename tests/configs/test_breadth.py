@@ -24,7 +24,7 @@ from reviewkd_mm.models.distillers.model_source import ModelSource, read_source
 from reviewkd_mm.models.distillers.probe import probe
 from reviewkd_mm.models.recorders import Recorder
 from reviewkd_mm.registry import MODELS
-from tests.configs.reading import CONFIGS, build
+from tests.configs.reading import CONFIGS, SEGMENTORS, build, skip_without_mmseg
 from tests.configs.shrink import shrink_model
 
 FPN = [256] * 5
@@ -43,15 +43,12 @@ DETECTORS = {
     'mask-rcnn_r101-caffe_r50_coco': ('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', FPN, FPN),
     'gfl_rtmdet-x_r50_coco': ('mmdet::gfl/gfl_r50_fpn_1x_coco.py', FPN[:3], [320] * 3),
 }
-SEGMENTOR = 'pspnet_r101_r18_cityscapes'
-SEGMENTORS = {
-    SEGMENTOR: (
-        'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
-        [64, 128, 256, 512],
-        [256, 512, 1024, 2048],
-    )
-}
-PAIRS = {**DETECTORS, **SEGMENTORS}
+PSPNET = (
+    'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
+    [64, 128, 256, 512],
+    [256, 512, 1024, 2048],
+)
+PAIRS = {**DETECTORS, **dict.fromkeys(SEGMENTORS, PSPNET)}
 # Those whose teacher reads other pixels, and the one whose data needs a package.
 SHRUNKEN = ('mask-rcnn_r101-caffe_r50_coco', 'gfl_rtmdet-x_r50_coco', 'panoptic-fpn_r101_r50_coco')
 SIZES = ((96, 96), (64, 96))
@@ -59,8 +56,7 @@ SIZES = ((96, 96), (64, 96))
 
 def config_of(name: str) -> Config:
     """Read a pair's config, or skip where its package is not installed."""
-    if name in SEGMENTORS:
-        pytest.importorskip('mmseg', reason='it needs MMSegmentation, requirements/optional.txt')
+    skip_without_mmseg(name)
     cfg = copy.deepcopy(read_once(name))
     init_default_scope(cfg.default_scope)
     return cfg
@@ -185,7 +181,7 @@ def test_hooks_of_a_base_and_of_the_distillation_are_used_together(name, own):
 
 
 def test_an_exported_segmentor_loads_strictly_as_a_stock_model(tmp_path):
-    cfg = shrink_pair(config_of(SEGMENTOR))
+    cfg = shrink_pair(config_of(*SEGMENTORS))
     distiller = build(copy.deepcopy(cfg)).eval()
     torch.save(dict(state_dict=distiller.state_dict(), meta={}), tmp_path / 'trained.pth')
 

@@ -16,6 +16,7 @@ from mmengine.config import Config
 from reviewkd_mm.engine import onnx_export
 from reviewkd_mm.engine.onnx_export import RawOutputs, export_onnx
 from reviewkd_mm.models.distillers import Distiller
+from tests.engine.skip_without_onnx import skip_without_onnx
 from tests.models.distillers.detection import mask_rcnn, retinanet
 from tests.models.distillers.helpers import (
     PIXELS,
@@ -45,8 +46,7 @@ def save(seed: int, path: Path) -> Distiller:
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory) -> SimpleNamespace:
     """A distiller whose student tools/export_onnx.py wrote, and what the tool said."""
-    for name in onnx_export.PACKAGES:
-        pytest.importorskip(name, reason='it needs ONNX, requirements/optional.txt')
+    skip_without_onnx()
     folder = tmp_path_factory.mktemp('onnx')
     distiller = save(8, folder / 'trained.pth')
     config = runner_cfg(distiller_cfg(**NOWHERE), folder)
@@ -141,7 +141,15 @@ def test_of_two_stages_the_first_is_given():
     assert 'RoI heads are left out' in raw.part
 
 
+def test_an_old_torch_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, 'OLDEST_TORCH', '99.1')
+
+    with pytest.raises(ImportError, match=r'torch 99\.1 or later, found 2'):
+        export_onnx(Config(), 'a.pth', tmp_path / 'a.onnx', (32, 32))
+
+
 def test_missing_packages_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, 'OLDEST_TORCH', torch.__version__)
     monkeypatch.setattr(onnx_export, 'PACKAGES', ('json', 'no_such_package'))
 
     with pytest.raises(ImportError, match=r'pip install no_such_package$'):
@@ -150,7 +158,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
 
 def test_a_student_that_needs_more_than_images_is_refused(tmp_path, monkeypatch):
     save(1, tmp_path / 'trained.pth')
-    monkeypatch.setattr(onnx_export, 'PACKAGES', ())
+    monkeypatch.setattr(onnx_export, 'check_packages', lambda: None)
 
     def forward(self: RawOutputs, images: torch.Tensor) -> None:
         raise TypeError("missing 'batch_data_samples'")

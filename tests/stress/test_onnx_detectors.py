@@ -8,7 +8,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from reviewkd_mm.engine.onnx_export import PACKAGES, OnnxFile, export_onnx
+from reviewkd_mm.engine.onnx_export import OnnxFile, export_onnx
+from tests.engine.skip_without_onnx import skip_without_onnx
 from tests.models.distillers.detection import mask_rcnn, retinanet
 from tests.models.distillers.helpers import build, classifier
 
@@ -27,8 +28,7 @@ BACKBONES = [
 
 @pytest.fixture(scope='module', autouse=True)
 def _needs_onnx() -> None:
-    for name in PACKAGES:
-        pytest.importorskip(name, reason='it needs ONNX, requirements/optional.txt')
+    skip_without_onnx()
 
 
 def export(model: dict, folder: Path, scope: str, size: tuple[int, int], **kwargs) -> OnnxFile:

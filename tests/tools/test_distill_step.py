@@ -201,18 +201,19 @@ def test_tables_are_written_as_they_are_measured(measured, monkeypatch, tmp_path
 def test_every_row_may_compile_graphs_of_its_own(measured, monkeypatch, tmp_path):
     limits = []
     monkeypatch.setattr(torch._dynamo, 'reset', lambda: limits.append('reset'))
-    before = torch._dynamo.config.recompile_limit
+    name = tool.name_of_recompile_limit()
+    before = getattr(torch._dynamo.config, name)
     measure = tool.measure
 
     def look(*args, **kwargs):
-        limits.append(torch._dynamo.config.recompile_limit)
+        limits.append(getattr(torch._dynamo.config, name))
         return measure(*args, **kwargs)
 
     monkeypatch.setattr(tool, 'measure', look)
     run(tmp_path, '--pairs', 'resnet34_resnet18', 'wrn40-2_wrn16-2', '--rows', 'step: *compiled')
     assert limits == ['reset', tool.GRAPHS] * 2
     assert len(rows.ROWS) < tool.GRAPHS
-    assert torch._dynamo.config.recompile_limit == before
+    assert getattr(torch._dynamo.config, name) == before
     limits.clear()
     run(tmp_path, '--pairs', 'resnet34_resnet18', '--no-compile')
     assert limits == [before]

@@ -97,8 +97,14 @@ def measure_job(job: Job, rows: Sequence[Row], memory: bool = False) -> Results:
 def _fresh_compiler() -> Iterator[None]:
     """Forget what an earlier table compiled, and let each row compile graphs of its own."""
     torch._dynamo.reset()
-    with torch._dynamo.config.patch(recompile_limit=GRAPHS):
+    with torch._dynamo.config.patch({name_of_recompile_limit(): GRAPHS}):
         yield
+
+
+def name_of_recompile_limit() -> str:
+    """Return what this torch calls the greatest number of graphs of one function."""
+    is_new = hasattr(torch._dynamo.config, 'recompile_limit')
+    return 'recompile_limit' if is_new else 'cache_size_limit'  # until torch 2.6
 
 
 def measure_growth(job: Job, rows: Sequence[Row], processes: int) -> Results:
