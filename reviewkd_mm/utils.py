@@ -33,6 +33,10 @@ def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
     if not choices:
         return 'there is nothing to choose from'
     nearest = get_close_matches(name, choices, n=limit, cutoff=0.5)
+    if not nearest:  # Upper and lower case may be all that differs.
+        by_lower = {choice.lower(): choice for choice in choices}
+        near = get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.5)
+        nearest = [by_lower[choice] for choice in near]
     if nearest:
         return f'did you mean {_quote(nearest)}?'
     more = f' … ({len(choices)} in all)' if len(choices) > 12 else ''

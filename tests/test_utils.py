@@ -21,6 +21,7 @@ from reviewkd_mm.utils import config_key, did_you_mean, forked_rng
         ('xyz', ['backbone', 'neck'], "choose from 'backbone', 'neck'"),
         ('xyz', [], 'there is nothing to choose from'),
         ('nek', iter(['neck']), "did you mean 'neck'?"),
+        ('Sgd', ['SGD', 'Muon'], "did you mean 'SGD'?"),
     ],
 )
 def test_did_you_mean(name, choices, expected):

@@ -8,8 +8,10 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
+from torch import nn
 
 from reviewkd_mm.cli.missing import describe_weights, find_missing_data, is_remote
 from reviewkd_mm.config import innermost_dataset
@@ -36,7 +38,9 @@ def check_before_training(cfg: Config) -> None:
     _check_model(cfg)
     _check_all_or_none(cfg, TRAINING, required=True)
     _check_all_or_none(cfg, VALIDATION, required=False)
-    _check_optimizer(cfg.optim_wrapper, cfg.get('default_scope'))
+    _check_optim_wrapper(cfg.optim_wrapper)
+    if 'strategy' not in cfg:  # DeepSpeed's brings optimizers of its own.
+        _check_optimizer(cfg.optim_wrapper, cfg.get('default_scope'))
     _check_length(cfg.train_cfg)
     for key in ('train_dataloader', 'val_dataloader'):
         _check_dataloader(key, cfg.get(key))
@@ -83,19 +87,21 @@ def _check_all_or_none(cfg: Config, keys: tuple[str, ...], required: bool) -> No
         raise ValueError(f'{", ".join(missing)} is missing: {reason} {", ".join(keys)}')
 
 
-def _check_optimizer(wrapper: Any, scope: str | None) -> None:
+def _check_optim_wrapper(wrapper: Any) -> None:
     if not isinstance(wrapper, Mapping):
         raise ValueError(f'optim_wrapper={wrapper!r}: expected a dict with the key optimizer')
-    if 'constructor' in wrapper:
-        return
-    wrappers = {key: value for key, value in wrapper.items() if isinstance(value, Mapping)}
-    if 'optimizer' not in wrapper and not any('optimizer' in one for one in wrappers.values()):
+    parts = [wrapper, *(value for value in wrapper.values() if isinstance(value, Mapping))]
+    if 'constructor' not in wrapper and not any('optimizer' in part for part in parts):
         raise ValueError(
             f"optim_wrapper: the key 'optimizer' is missing, got {[*wrapper]}; expected one such "
             "as optimizer=dict(type='SGD', lr=0.1)"
         )
-    name = (wrappers.get('optimizer') or {}).get('type')
-    if not isinstance(name, str):
+
+
+def _check_optimizer(wrapper: Mapping, scope: str | None) -> None:
+    optimizer = wrapper.get('optimizer')
+    name = optimizer.get('type') if isinstance(optimizer, Mapping) else None
+    if 'constructor' in wrapper or not isinstance(name, str):
         return
     with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
         if registry.get(name) is None:
@@ -104,6 +110,15 @@ def _check_optimizer(wrapper: Any, scope: str | None) -> None:
                 f"optim_wrapper.optimizer.type='{name}': there is no such optimizer; "
                 f'{did_you_mean(name, known)}'
             )
+        try:
+            registry.build({**optimizer, 'params': [nn.Parameter(torch.zeros(1))]})
+        except ValueError as error:
+            raise ValueError(
+                f'optim_wrapper.optimizer: expected other settings than {dict(optimizer)} '
+                f'({error})'
+            ) from error
+        except Exception:  # Explained when it is built, unless it was the dummy's device.
+            return
 
 
 def _check_length(train_cfg: Any) -> None:
@@ -137,6 +152,9 @@ def _check_load_from(cfg: Config) -> None:
         return
     if not isinstance(checkpoint, str) or not checkpoint:
         raise ValueError(f'load_from={checkpoint!r}: expected the path or URL of a checkpoint')
+    # Strategies of MMEngine's FlexibleRunner that shard a training save folders.
+    if cfg.get('resume') and 'strategy' in cfg and Path(checkpoint).is_dir():
+        return
     missing, _ = describe_weights('load_from', checkpoint)
     if missing:
         raise FileNotFoundError(missing)

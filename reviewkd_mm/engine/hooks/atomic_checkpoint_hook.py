@@ -21,8 +21,9 @@ class AtomicCheckpointHook(CheckpointHook):
     - A checkpoint in a local folder, and the file ``last_checkpoint``, is written under another
       name and renamed when it is whole.
     - An old checkpoint is removed when the new one is there, not before.
-    - A checkpoint is saved before the validation of its epoch and again after it, with the
-      results. A training that is resumed from one saved before validates first.
+    - A checkpoint is saved before the validation of its epoch and, by MMEngine's Runner, again
+      after it, with the results. A training that is resumed from one saved before validates
+      first.
 
     Takes the arguments of MMEngine's hook.
     """
@@ -93,14 +94,17 @@ class AtomicCheckpointHook(CheckpointHook):
         self._validated = True
         self._saved_with_results = False
         super().after_val_epoch(runner, metrics)
-        step = runner.epoch if self.by_epoch else runner.iter
         if self.last_ckpt is None or self._saved_with_results:
             return
+        step = runner.epoch if self.by_epoch else runner.iter
         if Path(self.last_ckpt).name == self.filename_tmpl.format(step):
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             self._save_checkpoint_with_step(runner, step, meta)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        # After the validation MMEngine's FlexibleRunner counts the epoch twice in a checkpoint.
+        if self._validated and not isinstance(runner, Runner):
+            return
         outdated = self._keep(runner, step)
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)

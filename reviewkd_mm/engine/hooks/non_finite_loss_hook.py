@@ -250,7 +250,9 @@ class _HostCopy:
 
 def _optimizers(wrapper: OptimWrapper | OptimWrapperDict) -> list[Optimizer]:
     wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    return [wrapper.optimizer for wrapper in wrappers]
+    optimizers = [wrapper.optimizer for wrapper in wrappers]
+    # DeepSpeed's is not of torch but has one that is, which makes its steps.
+    return [getattr(optimizer, 'optimizer', optimizer) for optimizer in optimizers]
 
 
 def _drop_gradients(optimizer: Optimizer) -> None:

@@ -133,6 +133,10 @@ def check_checkpoint_exists(checkpoint: str, key: str) -> None:
     path = Path(checkpoint).expanduser()
     if '://' in checkpoint or path.is_file():
         return
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"{key}='{checkpoint}': expected the file of a checkpoint, but this is a folder"
+        )
     beside = sorted(file.name for file in path.parent.glob('*.pth'))
     raise FileNotFoundError(
         f"{key}='{checkpoint}': there is no such file; {did_you_mean(path.name, beside)}"

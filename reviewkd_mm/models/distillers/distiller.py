@@ -24,7 +24,7 @@ from reviewkd_mm.models.distillers.checkpoint import (
 )
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat
-from reviewkd_mm.models.distillers.probe import image_channels, probe
+from reviewkd_mm.models.distillers.probe import check_shapes, image_channels, probe
 from reviewkd_mm.models.distillers.teacher import build_teacher
 from reviewkd_mm.models.distillers.teacher_options import TeacherOptions
 from reviewkd_mm.models.distillers.transfer import build_transfers
@@ -150,7 +150,9 @@ class Distiller(BaseModel):
     def _build_connectors(self) -> None:
         transfers = self.transfers.items()
         if self.channels_last:
-            set_memory_format(self, torch.channels_last)
+            set_memory_format(self.student, torch.channels_last)
+            set_memory_format(self.teacher, torch.channels_last)
+        check_shapes(self.student, 'student')
         probe(self.student, {f'transfers.{n}.student': t.student_recorder for n, t in transfers})
         self._teacher.probe({f'transfers.{n}.teacher': t.teacher_recorder for n, t in transfers})
         for name, transfer in transfers:

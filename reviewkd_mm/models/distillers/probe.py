@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -18,6 +19,8 @@ Forward = Callable[[nn.Module, Tensor], object]
 
 # What a model raises at an image that it cannot take, or in a mode that it does not support.
 FAILURES = (RuntimeError, AssertionError, TypeError, ValueError, AttributeError, KeyError)
+# How torch says that a linear layer or a convolution got other channels than it takes.
+DIFFERENT_CHANNELS = r'shapes cannot be multiplied|expected input\[.*\] to have \d+ channels'
 
 
 def forward_features(model: nn.Module, inputs: Tensor) -> object:
@@ -95,6 +98,30 @@ def record_dummy(
         except FAILURES:
             if size == IMAGE_SIZES[-1]:
                 raise
+
+
+@torch.no_grad()
+def check_shapes(model: nn.Module, key: str) -> None:
+    """Check that each part of a model takes what the part before it gives.
+
+    A head that needs annotations, or more of the image, is not looked at further.
+
+    Args:
+        model (nn.Module): The model.
+        key (str): The config key of it, for the error message.
+
+    Raises:
+        ValueError: If the channels of two parts differ.
+    """
+    try:
+        record_dummy(model, (), forward_tensor)
+    except FAILURES as error:
+        if re.search(DIFFERENT_CHANNELS, str(error)) is None:
+            return
+        raise ValueError(
+            f'{key}: expected parts that fit together, in_channels of the head the channels that '
+            f'backbone or neck give ({error})'
+        ) from error
 
 
 def _why(model: nn.Module, recorders: Mapping[str, Recorder], failure: Exception | None) -> str:

@@ -12,10 +12,11 @@ from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.registry import HOOKS, METRICS
 from mmengine.runner import Runner
+from mmengine.runner._flexible_runner import FlexibleRunner
 
 from reviewkd_mm.engine import atomic_files
 from reviewkd_mm.engine.whole_checkpoints import is_whole
-from tests.models.distillers.helpers import NO_VALIDATION, classifier, train
+from tests.models.distillers.helpers import NO_VALIDATION, classifier, runner_cfg, train
 
 
 @METRICS.register_module(force=True)
@@ -113,6 +114,15 @@ def test_a_checkpoint_holds_its_validation(tmp_path):
     assert last['meta']['iter'] == 4
     scores = last['message_hub']['log_scalars']['val/score'].data[0]
     assert scores.tolist() == pytest.approx([0.3, 0.2])
+
+
+def test_a_flexible_runner_counts_each_epoch_once(tmp_path):
+    cfg = runner_cfg(classifier(), tmp_path, env_cfg=dict(), **settings([0.3, 0.4]))
+
+    FlexibleRunner.from_cfg(cfg).train()
+
+    assert read(tmp_path / 'epoch_2.pth')['meta']['epoch'] == 2
+    assert (tmp_path / 'best_score_epoch_2.pth').exists()
 
 
 def test_by_iteration_too(tmp_path):

@@ -293,3 +293,27 @@ def test_nothing_is_watched_after_the_training(tmp_path):
 def test_a_wrong_limit_is_refused(value):
     with pytest.raises(ValueError, match=r'max_in_a_row=.*expected a number of steps'):
         NonFiniteLossHook(max_in_a_row=value)
+
+
+class Sharded:
+    """An optimizer as DeepSpeed has it: no torch optimizer, but one that steps is within."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+
+
+def test_the_optimizer_within_deepspeeds_is_watched(tmp_path):
+    runner = make_runner(tmp_path, 1)
+    runner.train()
+    wrapper, hook = runner.optim_wrapper, NonFiniteLossHook(skip=True)
+    inner = wrapper.optimizer
+    wrapper.optimizer = Sharded(inner)
+    hook.before_train(runner)
+    before = weights_of(runner)
+    for parameter in runner.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    hook._bad = ['review']
+
+    inner.step()
+
+    assert_same_state(weights_of(runner), before)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from mmcv.ops import ModulatedDeformConv2d, RoIAlign
 from torch import nn
 
+from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.channels_last import set_memory_format, thin_strided_convs
+from tests.models.distillers.detection import mask_rcnn, raw_batch
 from tests.models.distillers.helpers import batch, build_distiller, classifier, total
 
 
@@ -62,3 +67,53 @@ def test_a_thin_student_trains():
         total(distiller.loss(*batch(8))).backward()
 
     assert all(p.grad.isfinite().all() for p in distiller.parameters())
+
+
+class Deformed(ModulatedDeformConv2d):
+    """A deformable convolution that tells the layouts of what it gets."""
+
+    def forward(self, x, offset, mask):
+        return [tensor.is_contiguous() for tensor in (x, offset, mask, self.weight)]
+
+
+def test_mmcvs_ops_keep_the_contiguous_format():
+    op = Deformed(4, 4, 3)
+    model = nn.Sequential(nn.Conv2d(4, 4, 3), op)
+    image = torch.randn(2, 4, 6, 6).to(memory_format=torch.channels_last)
+
+    for _ in range(2):
+        set_memory_format(model, torch.channels_last)
+
+    assert not model[0].weight.is_contiguous()
+    assert op(image, image, mask=image) == [True] * 4
+    assert copy.deepcopy(op)(image, image, mask=image) == [True] * 4
+    assert len(op._forward_pre_hooks) == 1
+
+
+def test_rois_are_read_as_they_are_laid_out(monkeypatch):
+    """MMCV's compiled RoIAlign reads a feature in channels_last as if it were contiguous."""
+    seen = []
+
+    def forward(self, features, rois):
+        seen.append(features.is_contiguous())
+        return align(self, features, rois)
+
+    align = RoIAlign.forward
+    monkeypatch.setattr(RoIAlign, 'forward', forward)
+    scope = dict(_scope_='mmdet')
+    neck = dict(student='neck', teacher='neck', loss=dict(type='HCLLoss'))
+    distiller = Distiller(
+        {**mask_rcnn(width=16), **scope},
+        {**mask_rcnn(width=16), **scope},
+        dict(review=neck),
+        teacher_ckpt='random',
+    )
+    assert distiller.channels_last
+
+    data = distiller.data_preprocessor(raw_batch(), True)
+    total(distiller.loss(data['inputs'], data['data_samples'])).backward()
+    distiller.eval().test_step(raw_batch())
+    distiller.teacher_step(raw_batch())
+
+    assert len(seen) >= 6
+    assert all(seen)

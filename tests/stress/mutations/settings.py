@@ -298,7 +298,12 @@ NUMBERS = {
     'max_epochs is 0': set_to('train_cfg.max_epochs', 0, 'train_cfg.max_epochs=0'),
     'max_epochs is negative': set_to('train_cfg.max_epochs', -1, 'train_cfg.max_epochs=-1'),
     'batch_size is 0': set_to(f'{TRAIN}.batch_size', 0, 'batch_size'),
-    'lr is negative': of_library(set_to('optim_wrapper.optimizer.lr', -1.0, '-1.0')),
+    'lr is negative': set_to(
+        'optim_wrapper.optimizer.lr', -1.0, 'optim_wrapper.optimizer', '-1.0'
+    ),
+    'momentum is negative': set_to(
+        'optim_wrapper.optimizer.momentum', -0.9, 'optim_wrapper.optimizer', '-0.9'
+    ),
 }
 
 EMPTY = {
