@@ -177,6 +177,7 @@ def test_roi_align_refuses_max_pooling() -> None:
 # --- sigmoid_focal_loss ------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures('stand_in')
 @pytest.mark.parametrize('weight', [None, WEIGHT], ids=['plain', 'weighted'])
 @pytest.mark.parametrize(('gamma', 'alpha'), [(2.0, 0.25), (0.0, 0.5), (1.5, 0.7)])
 def test_sigmoid_focal_loss_and_its_gradient(
