@@ -219,6 +219,15 @@ def _describe_label(found: re.Match, cfg: Mapping, key: str) -> str:
     return f'the data has more classes than the model ({found[0]}): {", ".join(given)}'
 
 
+def _describe_no_files(found: re.Match, cfg: Mapping, key: str) -> str:
+    roots = [
+        f"{_join(path, 'data_root')}='{node['data_root']}'"
+        for path, node in walk(cfg, key)
+        if node.get('data_root')
+    ]
+    return f'{found[0]}: expected a folder of images for each class, got {", ".join(roots)}'
+
+
 def _names(prefix: Any) -> list[str]:
     return [str(name) for name in prefix.values()] if isinstance(prefix, Mapping) else [prefix]
 
@@ -299,5 +308,6 @@ KINDS = {
     r'^inputs$': _describe_no_inputs,
     r'failed to load image: ([^\n]+)': _describe_no_image,
     r'!buf\.empty\(\)': _describe_empty_image,
+    r'Found 0 files in subfolders|number of subfolders .* match [^.]*': _describe_no_files,
     r'Target \d+ is out of bounds|Class values must be smaller than num_classes': _describe_label,
 }

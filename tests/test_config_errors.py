@@ -8,7 +8,7 @@ from mmengine.config import Config
 from torch import nn
 
 from reviewkd_mm.config_errors import explained
-from reviewkd_mm.registry import MODELS
+from reviewkd_mm.registry import DATASETS, MODELS
 
 CFG = dict(model=dict(type='Linear', in_features=2), other=dict(type='HCLLoss', weight=1))
 
@@ -34,6 +34,18 @@ def test_the_key_of_a_setting_that_a_class_lacks():
     message = r"^other: HCLLoss has no setting 'weight'=1; did you mean 'loss_weight'"
     with pytest.raises(ValueError, match=message), explained(CFG):
         MODELS.build(CFG['other'])
+
+
+@pytest.mark.parametrize('classes', [0, 2])
+def test_a_folder_without_images_is_named(tmp_path, classes):
+    for index in range(classes):
+        (tmp_path / str(index)).mkdir()
+    dataset = dict(type='mmpretrain.CustomDataset', data_root=str(tmp_path), pipeline=[])
+    metainfo = dict(classes=('a', 'b'))
+
+    message = rf"expected a folder of images for each class, got train\.data_root='{tmp_path}'$"
+    with pytest.raises(ValueError, match=message), explained(dict(train=dataset)):
+        DATASETS.build({**dataset, 'metainfo': metainfo})
 
 
 def test_a_config_is_searched_as_a_dict_is():

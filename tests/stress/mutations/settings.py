@@ -16,7 +16,6 @@ from tests.stress.mutations.case import (
     VAL,
     in_detector,
     of_classifier,
-    of_library,
     set_to,
 )
 from tests.stress.trainings import REMOVED
@@ -326,11 +325,17 @@ EMPTY = {
     'no hooks': of_classifier({'custom_hooks': [], 'param_scheduler': []}),
     'no classes': in_detector(f'{TRAIN}.dataset.metainfo.classes', [], 'classes'),
     'no mean': set_to('model.student.data_preprocessor.mean', [], 'student', 'mean'),
-    'no images': of_library(
-        set_to(f'{TRAIN}.dataset.data_root', lambda files: files.empty_folder('none'), 'none')
+    'no images': set_to(
+        f'{TRAIN}.dataset.data_root',
+        lambda files: files.empty_folder('none'),
+        'train_dataloader.dataset.data_root',
+        'none',
     ),
-    'no images of a class': of_library(
-        set_to(f'{TRAIN}.dataset.data_root', lambda files: files.empty_folder('few/cat'), 'few')
+    'no images of a class': set_to(
+        f'{TRAIN}.dataset.data_root',
+        lambda files: files.empty_folder('few/cat'),
+        'train_dataloader.dataset.data_root',
+        'few',
     ),
     'no annotations': in_detector(
         f'{TRAIN}.dataset.ann_file',
