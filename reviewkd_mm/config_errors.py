@@ -220,12 +220,13 @@ def _describe_label(found: re.Match, cfg: Mapping, key: str) -> str:
 
 
 def _describe_no_files(found: re.Match, cfg: Mapping, key: str) -> str:
-    roots = [
-        f"{_join(path, 'data_root')}='{node['data_root']}'"
+    given = [
+        f'{_join(path, name)}={node[name]!r}'
         for path, node in walk(cfg, key)
-        if node.get('data_root')
+        for name in ('data_root', 'data_prefix')
+        if node.get(name)
     ]
-    return f'{found[0]}: expected a folder of images for each class, got {", ".join(roots)}'
+    return f'{found[0]}: expected a folder of images for each class, got {", ".join(given)}'
 
 
 def _names(prefix: Any) -> list[str]:

@@ -23,6 +23,8 @@ from reviewkd_mm.utils import did_you_mean
 TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper')
 VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 LENGTHS = ('max_epochs', 'max_iters')
+# Strategies of MMEngine's FlexibleRunner that register optimizers of their own.
+BRING_OPTIMIZERS = ('DeepSpeedStrategy', 'ColossalAIStrategy')
 
 
 def check_before_training(cfg: Config) -> None:
@@ -39,7 +41,7 @@ def check_before_training(cfg: Config) -> None:
     _check_all_or_none(cfg, TRAINING, required=True)
     _check_all_or_none(cfg, VALIDATION, required=False)
     _check_optim_wrapper(cfg.optim_wrapper)
-    if 'strategy' not in cfg:  # DeepSpeed's brings optimizers of its own.
+    if _strategy(cfg) not in BRING_OPTIMIZERS:
         _check_optimizer(cfg.optim_wrapper, cfg.get('default_scope'))
     _check_length(cfg.train_cfg)
     for key in ('train_dataloader', 'val_dataloader'):
@@ -87,6 +89,10 @@ def _check_all_or_none(cfg: Config, keys: tuple[str, ...], required: bool) -> No
         raise ValueError(f'{", ".join(missing)} is missing: {reason} {", ".join(keys)}')
 
 
+def _strategy(cfg: Config) -> str:
+    return str((cfg.get('strategy') or {}).get('type', '')).rpartition('.')[2]
+
+
 def _check_optim_wrapper(wrapper: Any) -> None:
     if not isinstance(wrapper, Mapping):
         raise ValueError(f'optim_wrapper={wrapper!r}: expected a dict with the key optimizer')
@@ -104,12 +110,16 @@ def _check_optimizer(wrapper: Mapping, scope: str | None) -> None:
     if 'constructor' in wrapper or not isinstance(name, str):
         return
     with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
-        if registry.get(name) is None:
+        cls = registry.get(name)
+        if cls is None:
             known = sorted({*OPTIMIZERS.module_dict, *registry.module_dict})
             raise ValueError(
                 f"optim_wrapper.optimizer.type='{name}': there is no such optimizer; "
                 f'{did_you_mean(name, known)}'
             )
+        bases = getattr(cls, '__mro__', ())
+        if any(base.__module__.startswith('torch.distributed.') for base in bases):
+            return  # It needs the other processes.
         try:
             registry.build({**optimizer, 'params': [nn.Parameter(torch.zeros(1))]})
         except ValueError as error:
@@ -117,7 +127,7 @@ def _check_optimizer(wrapper: Mapping, scope: str | None) -> None:
                 f'optim_wrapper.optimizer: expected other settings than {dict(optimizer)} '
                 f'({error})'
             ) from error
-        except Exception:  # Explained when it is built, unless it was the dummy's device.
+        except Exception:  # What is no wrong number is explained when the real one is built.
             return
 
 
@@ -152,8 +162,8 @@ def _check_load_from(cfg: Config) -> None:
         return
     if not isinstance(checkpoint, str) or not checkpoint:
         raise ValueError(f'load_from={checkpoint!r}: expected the path or URL of a checkpoint')
-    # Strategies of MMEngine's FlexibleRunner that shard a training save folders.
-    if cfg.get('resume') and 'strategy' in cfg and Path(checkpoint).is_dir():
+    # Strategies that shard a training save folders.
+    if _strategy(cfg) and Path(checkpoint).expanduser().is_dir():
         return
     missing, _ = describe_weights('load_from', checkpoint)
     if missing:

@@ -49,11 +49,17 @@ def test_a_setting_that_no_optimizer_has_is_left_to_the_build(tmp_path):
     check_before_training(make(tmp_path, **{'optim_wrapper.optimizer.momentm': 0.9}))
 
 
+def test_an_optimizer_of_several_processes_is_left_to_the_build(tmp_path):
+    changes = dict(type='ZeroRedundancyOptimizer', optimizer_type='SGD', lr=-1)
+    check_before_training(make(tmp_path, **{'optim_wrapper.optimizer': changes}))
+
+
 def test_a_strategy_may_bring_its_own_optimizer_and_folders_of_checkpoints(tmp_path):
     changes = {'optim_wrapper.optimizer.type': 'DeepSpeedCPUAdam', 'load_from': str(tmp_path)}
     strategy = dict(type='DeepSpeedStrategy')
 
     check_before_training(make(tmp_path, **changes, strategy=strategy, resume=True))
+    check_before_training(make(tmp_path, load_from=str(tmp_path), strategy=strategy))
 
     with pytest.raises(FileNotFoundError, match='is a folder'):
         check_before_training(make(tmp_path, load_from=str(tmp_path), resume=True))

@@ -21,9 +21,9 @@ class AtomicCheckpointHook(CheckpointHook):
     - A checkpoint in a local folder, and the file ``last_checkpoint``, is written under another
       name and renamed when it is whole.
     - An old checkpoint is removed when the new one is there, not before.
-    - A checkpoint is saved before the validation of its epoch and, by MMEngine's Runner, again
-      after it, with the results. A training that is resumed from one saved before validates
-      first.
+    - A checkpoint is saved before the validation of its epoch and again after it, with the
+      results. A training that is resumed from one saved before validates first. With MMEngine's
+      FlexibleRunner it is saved before alone, and a validation is not made up.
 
     Takes the arguments of MMEngine's hook.
     """
@@ -115,7 +115,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self.file_client_args,
             save_optimizer=self.save_optimizer,
             save_param_scheduler=self.save_param_scheduler,
-            meta=dict(meta, validated=self._validated),
+            meta=dict(meta, validated=self._validated or not isinstance(runner, Runner)),
             by_epoch=self.by_epoch,
             backend_args=self.backend_args,
             **self.args,

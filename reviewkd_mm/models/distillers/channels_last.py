@@ -15,7 +15,7 @@ def set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> 
     """Lay out the weights of 4 dimensions; ``Module.to`` would try those of 5 as well.
 
     MMCV's ops, such as RoIAlign and deformable convolutions, keep their own and get their inputs
-    in the contiguous format: compiled, they read any other as if it were that one.
+    and gradients in the contiguous format: compiled, most read any other as if it were that one.
 
     Args:
         module (nn.Module): Whose weights, in place.
@@ -29,6 +29,7 @@ def set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> 
         op._apply(_contiguous)
         if contiguous_inputs not in op._forward_pre_hooks.values():
             op.register_forward_pre_hook(contiguous_inputs, with_kwargs=True)
+            op.register_forward_hook(contiguous_gradients)
 
 
 def contiguous_inputs(
@@ -48,6 +49,19 @@ def contiguous_inputs(
         tuple(_contiguous(value) for value in args),
         {name: _contiguous(value) for name, value in kwargs.items()},
     )
+
+
+def contiguous_gradients(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    """Let the backward of a module get its gradient in the contiguous format: a forward hook.
+
+    Args:
+        module (nn.Module): The module, unused.
+        args (tuple): Its inputs, unused.
+        output (Any): What it gives.
+    """
+    for tensor in output if isinstance(output, (list, tuple)) else [output]:
+        if isinstance(tensor, Tensor) and tensor.requires_grad:
+            tensor.register_hook(_contiguous)
 
 
 def _is_mmcv_op(module: nn.Module) -> bool:

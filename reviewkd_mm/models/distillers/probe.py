@@ -20,7 +20,7 @@ Forward = Callable[[nn.Module, Tensor], object]
 # What a model raises at an image that it cannot take, or in a mode that it does not support.
 FAILURES = (RuntimeError, AssertionError, TypeError, ValueError, AttributeError, KeyError)
 # How torch says that a linear layer or a convolution got other channels than it takes.
-DIFFERENT_CHANNELS = r'shapes cannot be multiplied|expected input\[.*\] to have \d+ channels'
+DIFFERENT_CHANNELS = r'\(\d+x(\d+) and (\d+)x\d+\)|to have (\d+) channels, but got (\d+)'
 
 
 def forward_features(model: nn.Module, inputs: Tensor) -> object:
@@ -113,11 +113,19 @@ def check_shapes(model: nn.Module, key: str) -> None:
     Raises:
         ValueError: If the channels of two parts differ.
     """
-    try:
-        record_dummy(model, (), forward_tensor)
-    except Exception as error:  # A head may raise anything at images without annotations.
-        if re.search(DIFFERENT_CHANNELS, str(error)) is None:
+    found = []
+    for size in IMAGE_SIZES:
+        try:
+            with evaluating(model):
+                forward_tensor(model, dummy_images(model, size=size))
             return
+        except Exception as error:  # A head may raise anything at images without annotations.
+            channels = re.search(DIFFERENT_CHANNELS, str(error))
+            if channels is None:
+                return
+            found.append((channels.groups(), error))
+    (channels, error), (channels_of_another_size, _) = found
+    if channels == channels_of_another_size:  # Those of a flattened map change with the image.
         raise ValueError(
             f'{key}: expected parts that fit together, in_channels of the head the channels that '
             f'backbone or neck give ({error})'

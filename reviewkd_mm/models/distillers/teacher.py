@@ -14,7 +14,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reviewkd_mm.models.distillers.channels_last import contiguous_inputs
+from reviewkd_mm.models.distillers.channels_last import contiguous_gradients, contiguous_inputs
 from reviewkd_mm.models.distillers.checkpoint import (
     check_checkpoint_exists,
     check_finite,
@@ -242,8 +242,8 @@ def _modules(model: nn.Module) -> list[nn.Module]:
 def _hooks(module: nn.Module) -> list[object]:
     """Return the hooks on a module's forward, but for those of taps and of memory formats."""
     hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-    own = (hook for hook in hooks if not isinstance(hook, TapHook))
-    return [hook for hook in own if hook is not contiguous_inputs]
+    watching = (hook for hook in hooks if not isinstance(hook, TapHook))
+    return [hook for hook in watching if hook not in (contiguous_inputs, contiguous_gradients)]
 
 
 def build_teacher(

@@ -121,7 +121,8 @@ def test_a_flexible_runner_counts_each_epoch_once(tmp_path):
 
     FlexibleRunner.from_cfg(cfg).train()
 
-    assert read(tmp_path / 'epoch_2.pth')['meta']['epoch'] == 2
+    meta = read(tmp_path / 'epoch_2.pth')['meta']
+    assert (meta['epoch'], meta['validated']) == (2, True)
     assert (tmp_path / 'best_score_epoch_2.pth').exists()
 
 

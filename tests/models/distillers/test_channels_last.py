@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -88,6 +89,34 @@ def test_mmcvs_ops_keep_the_contiguous_format():
     assert op(image, image, mask=image) == [True] * 4
     assert copy.deepcopy(op)(image, image, mask=image) == [True] * 4
     assert len(op._forward_pre_hooks) == 1
+
+
+class Watched(torch.autograd.Function):
+    """The identity, which notes the layouts of its gradients."""
+
+    seen: ClassVar[list[bool]] = []
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        Watched.seen.append(grad.is_contiguous())
+        return grad
+
+
+def test_mmcvs_ops_get_contiguous_gradients(monkeypatch):
+    monkeypatch.setattr(ModulatedDeformConv2d, 'forward', lambda self, x: Watched.apply(x))
+    model = nn.Sequential(ModulatedDeformConv2d(4, 4, 3))
+    set_memory_format(model, torch.channels_last)
+    image = torch.randn(2, 4, 6, 6, requires_grad=True)
+    gradient = torch.randn(2, 4, 6, 6).to(memory_format=torch.channels_last)
+
+    model(image).backward(gradient)
+
+    assert Watched.seen == [True]
+    torch.testing.assert_close(image.grad, gradient)
 
 
 def test_rois_are_read_as_they_are_laid_out(monkeypatch):

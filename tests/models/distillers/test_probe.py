@@ -166,6 +166,13 @@ def test_a_convolution_that_takes_other_channels_is_refused():
         check_shapes(Misfit(), 'student')
 
 
+def test_a_head_of_a_flattened_map_may_need_an_image_of_its_own_size():
+    model = Misfit()
+    model.head = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 2))
+
+    check_shapes(model, 'student')
+
+
 def test_a_model_that_needs_more_than_images_has_fitting_parts(monkeypatch):
     check_shapes(Picky(size=7), 'student')
     monkeypatch.setattr(Picky, 'forward', lambda self, *args, **kwargs: [][0])
