@@ -152,7 +152,8 @@ class Distiller(BaseModel):
         if self.channels_last:
             set_memory_format(self.student, torch.channels_last)
             set_memory_format(self.teacher, torch.channels_last)
-        check_shapes(self.student, 'student')
+        with forked_rng(SEED):  # Its noise takes no random numbers from the connectors.
+            check_shapes(self.student, 'student')
         probe(self.student, {f'transfers.{n}.student': t.student_recorder for n, t in transfers})
         self._teacher.probe({f'transfers.{n}.teacher': t.teacher_recorder for n, t in transfers})
         for name, transfer in transfers:

@@ -75,7 +75,7 @@ WRONG_PATHS = {
     ),
     'teacher_ckpt': set_to('model.teacher_ckpt', NO_CHECKPOINT, f"teacher_ckpt='{NO_CHECKPOINT}'"),
     'teacher_ckpt is a folder': in_detector(
-        'model.teacher_ckpt', lambda files: str(files.folder), 'teacher_ckpt=', 'no such file'
+        'model.teacher_ckpt', lambda files: str(files.folder), 'teacher_ckpt=', 'a folder'
     ),
     'teacher_ckpt, random misspelt': set_to(
         'model.teacher_ckpt', 'randm', "teacher_ckpt='randm'", "'random'"
