@@ -90,7 +90,9 @@ def _check_all_or_none(cfg: Config, keys: tuple[str, ...], required: bool) -> No
 
 
 def _strategy(cfg: Config) -> str:
-    return str((cfg.get('strategy') or {}).get('type', '')).rpartition('.')[2]
+    strategy = cfg.get('strategy')
+    name = strategy.get('type') if isinstance(strategy, Mapping) else None
+    return str(name or '').rpartition('.')[2]
 
 
 def _check_optim_wrapper(wrapper: Any) -> None:

@@ -20,6 +20,7 @@ def make(folder: Path, **changes: Any) -> Config:
 
 def test_a_good_config_passes(tmp_path):
     check_before_training(make(tmp_path))
+    check_before_training(make(tmp_path, strategy='DDPStrategy'))  # Which the Runner refuses.
 
 
 @pytest.mark.parametrize(
