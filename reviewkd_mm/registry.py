@@ -64,7 +64,7 @@ class Registry(root.Registry):
 RUNNERS = Registry('runner', root.RUNNERS)
 RUNNER_CONSTRUCTORS = Registry('runner constructor', root.RUNNER_CONSTRUCTORS)
 LOOPS = Registry('loop', root.LOOPS)
-HOOKS = Registry('hook', root.HOOKS, ['reviewkd_mm.engine.hooks'])
+HOOKS = Registry('hook', root.HOOKS, ['reviewkd_mm.engine.hooks', 'reviewkd_mm.export'])
 STRATEGIES = Registry('strategy', root.STRATEGIES)
 
 DATASETS = Registry('dataset', root.DATASETS, ['reviewkd_mm.datasets'])

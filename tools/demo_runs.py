@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reviewkd_mm.config import read_config
-from reviewkd_mm.engine.student_export import build_student, student_config
+from reviewkd_mm.export.student import build_student, student_config
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reviewkd_mm import cli
-from reviewkd_mm.cli.image_size import padded_image_size
-from reviewkd_mm.engine.onnx_export import export_onnx
+from reviewkd_mm.checks.image_size import padded_image_size
+from reviewkd_mm.export.onnx import export_onnx
 
 
 def parse_args() -> argparse.Namespace:

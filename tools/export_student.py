@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reviewkd_mm import cli
-from reviewkd_mm.engine.student_export import export_student
+from reviewkd_mm.export.student import export_student
 
 
 def parse_args() -> argparse.Namespace:

@@ -17,7 +17,7 @@ from mmengine.config import DictAction
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reviewkd_mm import cli
-from reviewkd_mm.engine.inference import build_predictor
+from reviewkd_mm.inference import build_predictor
 
 
 def parse_args() -> argparse.Namespace:

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reviewkd_mm import cli
-from reviewkd_mm.engine.student_export import student_config
+from reviewkd_mm.export.student import student_config
 from reviewkd_mm.models.distillers.checkpoint import load_weights
 
 

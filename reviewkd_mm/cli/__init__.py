@@ -1,7 +1,7 @@
 """What the command-line tools share."""
 
+from reviewkd_mm.checks.before_training import check_before_training, explained_training
 from reviewkd_mm.cli.arguments import add_trust_argument, parse_runner_args
-from reviewkd_mm.cli.before_training import check_before_training, explained_training
 from reviewkd_mm.cli.config import load_config
 from reviewkd_mm.cli.config_check import check_config, find_configs
 from reviewkd_mm.cli.config_report import (
@@ -23,7 +23,7 @@ from reviewkd_mm.cli.training_options import (
     set_resume,
     set_work_dir,
 )
-from reviewkd_mm.safe_loading import guard_loading
+from reviewkd_mm.files.safe_loading import guard_loading
 
 __all__ = [
     'add_hooks',

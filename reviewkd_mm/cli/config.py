@@ -14,11 +14,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from reviewkd_mm.config import SETTING, parse_config, resolve_coco_data
-
-PACKAGE = Path(__file__).resolve().parents[1]
-# A checkout has its configs beside the package, an install below it.
-CONFIG_FOLDERS = (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs')
+from reviewkd_mm.config.coco_data import SETTING, resolve_coco_data
+from reviewkd_mm.config.files import CONFIG_FOLDERS, parse_config
 
 # The top-level keys that have an effect: the Runner's arguments, what it reads by itself, ours.
 RUNNER_KEYS = {

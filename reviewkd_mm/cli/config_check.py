@@ -16,19 +16,20 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from reviewkd_mm.cli.complexity import count_flops, count_parameters
-from reviewkd_mm.cli.config import CONFIG_FOLDERS, load_config
-from reviewkd_mm.cli.image_size import Size, find_image_size, pad_to
-from reviewkd_mm.cli.missing import (
+from reviewkd_mm.checks.complexity import count_flops, count_parameters
+from reviewkd_mm.checks.image_size import Size, find_image_size, pad_to
+from reviewkd_mm.checks.missing import (
     describe_weights,
     find_data_downloads,
     find_missing_data,
     find_missing_packages,
     is_remote,
 )
-from reviewkd_mm.cli.transfer_shapes import TransferShapes, find_shapes
+from reviewkd_mm.checks.transfer_shapes import TransferShapes, find_shapes
+from reviewkd_mm.cli.config import load_config
 from reviewkd_mm.config import check_classes, is_distiller
-from reviewkd_mm.config_errors import find_refusal
+from reviewkd_mm.config.explain import find_refusal
+from reviewkd_mm.config.files import CONFIG_FOLDERS
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.teacher import PRETRAINED, RANDOM

@@ -12,7 +12,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from reviewkd_mm.cli.complexity import WHOLE
+from reviewkd_mm.checks.complexity import WHOLE
 from reviewkd_mm.cli.config_check import ConfigCheck, NetworkCheck, TransferCheck
 
 NOTHING = '-'

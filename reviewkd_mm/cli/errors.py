@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reviewkd_mm.config_errors import REFUSALS, find_refusal
+from reviewkd_mm.config.explain import REFUSALS, find_refusal
 
 
 @contextmanager

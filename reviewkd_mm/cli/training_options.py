@@ -13,7 +13,7 @@ from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook
 
 from reviewkd_mm.config import is_distiller
-from reviewkd_mm.engine.whole_checkpoints import find_newest, is_whole
+from reviewkd_mm.files.whole_checkpoints import find_newest, is_whole
 
 AMP_WRAPPER = 'reviewkd_mm.AmpOptimWrapper'
 PROGRESS_BAR = 'reviewkd_mm.ProgressBarHook'

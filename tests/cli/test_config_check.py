@@ -12,7 +12,7 @@ from torch import nn
 from reviewkd_mm.cli.config_check import DEFAULT_SIZE, check_config, find_configs
 from tests.cli.configs import write_baseline, write_config, write_pair, write_teacher
 from tests.configs.reading import FILES
-from tests.models.distillers.detection import faster_rcnn, retinanet
+from tests.integration.detection import faster_rcnn, retinanet
 from tests.models.distillers.helpers import (
     STAGES,
     build,

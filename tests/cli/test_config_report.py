@@ -7,9 +7,9 @@ import json
 
 from rich.console import Console
 
+from reviewkd_mm.checks.transfer_shapes import TransferShapes
 from reviewkd_mm.cli import checks_as_records, render_check, status_of, summarise_checks
 from reviewkd_mm.cli.config_check import ConfigCheck, NetworkCheck, TransferCheck
-from reviewkd_mm.cli.transfer_shapes import TransferShapes
 
 
 def make_check(**kwargs: object) -> ConfigCheck:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reviewkd_mm.cli.images import find_images, name_drawings
-from tests.engine.inference.students import write_image
+from tests.inference.students import write_image
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from mmengine.runner import load_checkpoint
 
 from reviewkd_mm import cli
 from reviewkd_mm.config import read_config
-from reviewkd_mm.engine.student_export import export_student, student_config
+from reviewkd_mm.export.student import export_student, student_config
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.model_source import ModelSource, read_source
 from reviewkd_mm.models.distillers.probe import probe

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
-from tests.models.distillers.detection import raw_batch, retinanet
+from tests.integration.detection import raw_batch, retinanet
 from tests.models.distillers.helpers import (
     NO_VALIDATION,
     build_distiller,

@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from reviewkd_mm.engine.whole_checkpoints import is_whole
+from reviewkd_mm.files.whole_checkpoints import is_whole
 from tests.stress.training_process import ROOT, Training
 
 pytestmark = pytest.mark.stress

@@ -19,8 +19,8 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from tests.engine.hooks import resuming
-from tests.models.distillers.detection import raw_batch, retinanet
-from tests.models.distillers.growth import GrowthHook
+from tests.integration.detection import raw_batch, retinanet
+from tests.integration.growth import GrowthHook
 from tests.models.distillers.helpers import (
     NO_VALIDATION,
     distiller_cfg,

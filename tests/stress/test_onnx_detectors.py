@@ -8,9 +8,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from reviewkd_mm.engine.onnx_export import OnnxFile, export_onnx
-from tests.engine.skip_without_onnx import skip_without_onnx
-from tests.models.distillers.detection import mask_rcnn, retinanet
+from reviewkd_mm.export.onnx import OnnxFile, export_onnx
+from tests.export.skip_without_onnx import skip_without_onnx
+from tests.integration.detection import mask_rcnn, retinanet
 from tests.models.distillers.helpers import build, classifier
 
 pytestmark = pytest.mark.stress

@@ -22,7 +22,7 @@ from mmengine.config import Config
 
 from reviewkd_mm import cli
 from reviewkd_mm.datasets.shapes import CLASSES, write_shapes
-from tests.models.distillers.detection import retinanet
+from tests.integration.detection import retinanet
 from tests.models.distillers.helpers import distiller_cfg, review
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'train.py'

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from tests.models.distillers.detection import retinanet
+from tests.integration.detection import retinanet
 from tests.models.distillers.helpers import WIDE, classifier, distiller_cfg, logits, review
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / 'tools' / 'benchmarks'

@@ -28,7 +28,7 @@ RATIOS = (0.5, 1.0, 2.0)
 
 
 def load_tool() -> ModuleType:
-    path = ROOT / 'tools' / 'model_converters' / 'detectron2_to_mmdet.py'
+    path = ROOT / 'tools' / 'model_converters' / 'detectron2' / 'to_mmdet.py'
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -11,8 +11,8 @@ from pathlib import Path
 import mmcv
 import pytest
 
-from reviewkd_mm.engine.student_export import export_student
-from tests.engine.inference.students import (
+from reviewkd_mm.export.student import export_student
+from tests.inference.students import (
     ARRAY_PIPELINE,
     CLASSES,
     Student,

@@ -7,9 +7,9 @@ from pathlib import Path
 import mmcv
 import pytest
 
-from reviewkd_mm.engine.runs import read_run
-from reviewkd_mm.engine.runs.pictures import draw_curves
-from tests.engine.runs.logs import config, epochs, train, val, write_run, write_start
+from reviewkd_mm.runs import read_run
+from reviewkd_mm.runs.pictures import draw_curves
+from tests.runs.logs import config, epochs, train, val, write_run, write_start
 from tests.tools.in_process import run_tool
 
 TOOL = 'analysis_tools/plot_curves.py'

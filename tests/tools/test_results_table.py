@@ -9,8 +9,8 @@ from pathlib import Path
 import mmcv
 import pytest
 
-from reviewkd_mm.engine.runs import reports
-from tests.engine.runs.logs import config, epochs, write_run, write_start
+from reviewkd_mm.runs import reports
+from tests.runs.logs import config, epochs, write_run, write_start
 from tests.tools.in_process import run_tool
 
 TOOL = 'analysis_tools/results_table.py'

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from reviewkd_mm.engine.runs import queue
+from reviewkd_mm.runs import queue
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'benchmarks' / 'short_protocol.py'
 EPOCHS = 3

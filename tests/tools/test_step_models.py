@@ -9,7 +9,7 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from reviewkd_mm.engine.optimizers import AmpOptimWrapper
-from tests.models.distillers.detection import retinanet
+from tests.integration.detection import retinanet
 from tests.models.distillers.helpers import NUM_CLASSES
 from tests.tools.step_benchmark import load, write_classifiers, write_detectors
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.inference.reviews import (
+from tests.inference.reviews import (
     Pair,
     save_distiller,
     write_classifiers,
     write_detectors,
 )
-from tests.engine.inference.students import write_image
+from tests.inference.students import write_image
 from tests.models.distillers.helpers import logits, review
 
 ROOT = Path(__file__).resolve().parents[2]

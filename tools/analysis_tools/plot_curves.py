@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from reviewkd_mm import cli
-from reviewkd_mm.engine.runs import write_curves
+from reviewkd_mm.runs import write_curves
 
 
 def parse_args() -> argparse.Namespace:

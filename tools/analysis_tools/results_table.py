@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from reviewkd_mm import cli
-from reviewkd_mm.engine.runs import write_results
+from reviewkd_mm.runs import write_results
 
 
 def parse_args() -> argparse.Namespace:

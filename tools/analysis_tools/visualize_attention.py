@@ -17,8 +17,8 @@ from mmengine.config import DictAction
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from reviewkd_mm import cli
-from reviewkd_mm.engine.inference.attention_figure import draw_review
-from reviewkd_mm.engine.inference.attention_reader import ReviewReader
+from reviewkd_mm.inference.attention_figure import draw_review
+from reviewkd_mm.inference.attention_reader import ReviewReader
 
 
 def parse_args() -> argparse.Namespace:

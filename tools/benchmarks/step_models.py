@@ -20,7 +20,7 @@ from torch import nn
 from reviewkd_mm import cli
 from reviewkd_mm.config import is_distiller
 from reviewkd_mm.engine.optimizers import AmpOptimWrapper
-from reviewkd_mm.engine.student_export import build_student, student_config
+from reviewkd_mm.export.student import build_student, student_config
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.registry import MODELS
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reviewkd_mm.safe_loading import describe_damage, harmless_globals, refused_global
+from reviewkd_mm.files.safe_loading import describe_damage, harmless_globals, refused_global
 from reviewkd_mm.utils import did_you_mean
 
 STATE_DICT_KEYS = ('model', 'state_dict')

@@ -10,7 +10,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from reviewkd_mm.engine.atomic_files import BACKEND, remove_partial, write_text
+from reviewkd_mm.files.atomic_files import BACKEND, remove_partial, write_text
 from reviewkd_mm.registry import HOOKS
 
 

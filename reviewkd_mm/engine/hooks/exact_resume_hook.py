@@ -11,7 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader, Sampler
 
 from reviewkd_mm.datasets.seeded_batches import SeededBatches
-from reviewkd_mm.engine.random_states import random_state, set_random_state
+from reviewkd_mm.engine.hooks.random_states import random_state, set_random_state
 from reviewkd_mm.registry import HOOKS
 
 KEY = 'random_state'

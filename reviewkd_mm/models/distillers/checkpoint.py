@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from reviewkd_mm.safe_loading import UntrustedError, describe_damage, load_checkpoint
+from reviewkd_mm.files.safe_loading import UntrustedError, describe_damage, load_checkpoint
 from reviewkd_mm.utils import did_you_mean
 
 STUDENT = 'student.'

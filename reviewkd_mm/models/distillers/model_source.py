@@ -15,8 +15,9 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from reviewkd_mm.config import is_distiller, read_config
-from reviewkd_mm.config_errors import explained
-from reviewkd_mm.registry import MODELS, SCOPE
+from reviewkd_mm.config.explain import explained
+from reviewkd_mm.config.files import config_root
+from reviewkd_mm.registry import MODELS
 from reviewkd_mm.utils import config_key, did_you_mean
 from reviewkd_mm.version_check import how_to_install
 
@@ -155,23 +156,6 @@ def _read_file(role: str, path: str) -> tuple[Config, str | None]:
     _check_exists(role, path, file)
     with DefaultScope.overwrite_default_scope(package):
         return read_config(file), _metafile_checkpoint(package, name)
-
-
-def config_root(package: str) -> Path:
-    """Return the folder that holds a package's configs.
-
-    Args:
-        package (str): Name of an installed package, or ``'reviewkd_mm'``, whose configs lie
-            beside the package in a plain checkout.
-
-    Returns:
-        Path: The folder.
-    """
-    folder = Path(find_spec(package).origin).parent
-    installed = folder / '.mim' / 'configs'
-    if package == SCOPE and not installed.exists():
-        return folder.parent / 'configs'
-    return installed
 
 
 def _metafile_checkpoint(package: str, name: str) -> str | None:

@@ -12,7 +12,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from reviewkd_mm.config_errors import explained, find_refusal
+from reviewkd_mm.config.explain import explained, find_refusal
 from reviewkd_mm.models.distillers.compiled import Compiled
 from reviewkd_mm.models.distillers.probe import evaluating
 from reviewkd_mm.models.distillers.warmup import warmup_factor

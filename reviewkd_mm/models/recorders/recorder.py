@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from reviewkd_mm.config_errors import explained
+from reviewkd_mm.config.explain import explained
 from reviewkd_mm.models.recorders.base_tap import BaseTap
 from reviewkd_mm.registry import MODELS, SCOPE, Registry
 from reviewkd_mm.utils import did_you_mean

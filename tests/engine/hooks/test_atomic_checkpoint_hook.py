@@ -14,8 +14,8 @@ from mmengine.registry import HOOKS, METRICS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 
-from reviewkd_mm.engine import atomic_files
-from reviewkd_mm.engine.whole_checkpoints import is_whole
+from reviewkd_mm.files import atomic_files
+from reviewkd_mm.files.whole_checkpoints import is_whole
 from tests.models.distillers.helpers import NO_VALIDATION, classifier, runner_cfg, train
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.channels_last import set_memory_format, thin_strided_convs
-from tests.models.distillers.detection import mask_rcnn, raw_batch
+from tests.integration.detection import mask_rcnn, raw_batch
 from tests.models.distillers.helpers import batch, build_distiller, classifier, total
 
 

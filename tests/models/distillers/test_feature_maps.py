@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from reviewkd_mm.models.connectors import ReviewConnector
 from reviewkd_mm.models.distillers import Distiller
+from tests.integration.detection import NUM_CLASSES, raw_batch, retinanet
 from tests.models.connectors.textbook import random_weights, review, state_dict_name
-from tests.models.distillers.detection import NUM_CLASSES, raw_batch, retinanet
 from tests.models.distillers.helpers import build_distiller, total
 from tests.models.losses.textbook import hcl
 

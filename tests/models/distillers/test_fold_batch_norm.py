@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from reviewkd_mm.models.backbones import CIFARResNet, CIFARWideResNet
 from reviewkd_mm.models.distillers.fold_batch_norm import fold_batch_norm
 from reviewkd_mm.models.recorders import Recorder
-from tests.models.distillers.detection import retinanet
+from tests.integration.detection import retinanet
 from tests.models.distillers.helpers import build
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-12}

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import reviewkd_mm
 from reviewkd_mm.models.distillers import Distiller
-from tests.models.distillers.detection import CAFFE, raw_batch, retinanet
+from tests.integration.detection import CAFFE, raw_batch, retinanet
 from tests.models.distillers.helpers import batch, build_distiller, logits, review, total
 
 PACKAGE = str(Path(reviewkd_mm.__file__).parent)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reviewkd_mm.models.distillers import Distiller, fold_batch_norm, teacher_options
-from tests.models.distillers.detection import CAFFE, raw_batch, retinanet
+from tests.integration.detection import CAFFE, raw_batch, retinanet
 from tests.models.distillers.helpers import (
     STAGES,
     WIDE,

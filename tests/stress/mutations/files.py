@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tests.models.distillers.detection import retinanet
+from tests.integration.detection import retinanet
 from tests.models.distillers.helpers import (
     build,
 )

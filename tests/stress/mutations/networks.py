@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.models.distillers.detection import retinanet
+from tests.integration.detection import retinanet
 from tests.models.distillers.helpers import (
     BEFORE_RELU,
     STAGES,

@@ -1,0 +1,178 @@
+"""What of a training's config is wrong whatever its classes are, said before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
+from torch import nn
+
+from reviewkd_mm.checks.missing import describe_weights, find_missing_data, is_remote
+from reviewkd_mm.config.explain import explained, find_refusal
+from reviewkd_mm.config.parts import innermost_dataset
+from reviewkd_mm.files.safe_loading import DamagedError, check_whole
+from reviewkd_mm.registry import SCOPE
+from reviewkd_mm.utils import did_you_mean
+
+TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper')
+VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
+LENGTHS = ('max_epochs', 'max_iters')
+# Strategies of MMEngine's FlexibleRunner that register optimizers of their own.
+BRING_OPTIMIZERS = ('DeepSpeedStrategy', 'ColossalAIStrategy')
+
+
+def check_before_training(cfg: Config) -> None:
+    """Check what a training would stumble over late, or in words that name no key.
+
+    Args:
+        cfg (Config): The config, as the Runner takes it.
+
+    Raises:
+        ValueError: If a key is missing, or has a value of another kind than expected.
+        FileNotFoundError: If a checkpoint is missing.
+    """
+    _check_model(cfg)
+    _check_all_or_none(cfg, TRAINING, required=True)
+    _check_all_or_none(cfg, VALIDATION, required=False)
+    _check_optim_wrapper(cfg.optim_wrapper)
+    if _strategy(cfg) not in BRING_OPTIMIZERS:
+        _check_optimizer(cfg.optim_wrapper, cfg.get('default_scope'))
+    _check_length(cfg.train_cfg)
+    for key in ('train_dataloader', 'val_dataloader'):
+        _check_dataloader(key, cfg.get(key))
+    _check_load_from(cfg)
+
+
+@contextmanager
+def explained_training(cfg: Config) -> Iterator[None]:
+    """Let errors of libraries at the settings of a training name the config's keys.
+
+    Args:
+        cfg (Config): The config, as the Runner takes it.
+
+    Raises:
+        ValueError: In place of a library's error at a setting, see :func:`explained`.
+        FileNotFoundError: In place of one at data that is missing.
+    """
+    with explained(cfg):
+        try:
+            yield
+        except FileNotFoundError as error:
+            missing = find_missing_data(_without_test(cfg))
+            if find_refusal(error) is not None or not missing:
+                raise
+            raise FileNotFoundError(
+                f'the data is not there: {"; ".join(missing)}. Put it there, or set the keys in '
+                'brackets to where it is'
+            ) from error
+
+
+def _check_model(cfg: Config) -> None:
+    model = cfg.get('model')
+    if not isinstance(model, Mapping):
+        raise ValueError(f"model={model!r}: expected a dict with the key 'type'")
+    if 'type' not in model:
+        keys = ', '.join(map(repr, model)) or 'no key'
+        raise ValueError(f"model: the key 'type' is missing, such as '{SCOPE}.Distiller': {keys}")
+
+
+def _check_all_or_none(cfg: Config, keys: tuple[str, ...], required: bool) -> None:
+    missing = [key for key in keys if cfg.get(key) is None]
+    if missing and (required or len(missing) < len(keys)):
+        reason = 'a training needs' if required else 'a validation needs all or none of'
+        raise ValueError(f'{", ".join(missing)} is missing: {reason} {", ".join(keys)}')
+
+
+def _strategy(cfg: Config) -> str:
+    strategy = cfg.get('strategy')
+    name = strategy.get('type') if isinstance(strategy, Mapping) else None
+    return str(name or '').rpartition('.')[2]
+
+
+def _check_optim_wrapper(wrapper: Any) -> None:
+    if not isinstance(wrapper, Mapping):
+        raise ValueError(f'optim_wrapper={wrapper!r}: expected a dict with the key optimizer')
+    parts = [wrapper, *(value for value in wrapper.values() if isinstance(value, Mapping))]
+    if 'constructor' not in wrapper and not any('optimizer' in part for part in parts):
+        raise ValueError(
+            f"optim_wrapper: the key 'optimizer' is missing, got {[*wrapper]}; expected one such "
+            "as optimizer=dict(type='SGD', lr=0.1)"
+        )
+
+
+def _check_optimizer(wrapper: Mapping, scope: str | None) -> None:
+    optimizer = wrapper.get('optimizer')
+    name = optimizer.get('type') if isinstance(optimizer, Mapping) else None
+    if 'constructor' in wrapper or not isinstance(name, str):
+        return
+    with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
+        cls = registry.get(name)
+        if cls is None:
+            known = sorted({*OPTIMIZERS.module_dict, *registry.module_dict})
+            raise ValueError(
+                f"optim_wrapper.optimizer.type='{name}': there is no such optimizer; "
+                f'{did_you_mean(name, known)}'
+            )
+        bases = getattr(cls, '__mro__', ())
+        if any(base.__module__.startswith('torch.distributed.') for base in bases):
+            return  # It needs the other processes.
+        try:
+            registry.build({**optimizer, 'params': [nn.Parameter(torch.zeros(1))]})
+        except ValueError as error:
+            raise ValueError(
+                f'optim_wrapper.optimizer: expected other settings than {dict(optimizer)} '
+                f'({error})'
+            ) from error
+        except Exception:  # What is no wrong number is explained when the real one is built.
+            return
+
+
+def _check_length(train_cfg: Any) -> None:
+    for name in LENGTHS:
+        value = train_cfg.get(name) if isinstance(train_cfg, Mapping) else None
+        if value is not None and not (isinstance(value, Integral) and value > 0):
+            raise ValueError(f'train_cfg.{name}={value!r}: expected a number of at least 1')
+
+
+def _check_dataloader(key: str, dataloader: Any) -> None:
+    if not isinstance(dataloader, Mapping):
+        return
+    if dataloader.get('dataset') is None:
+        raise ValueError(f"{key}: the key 'dataset' is missing, got {', '.join(dataloader)}")
+    size = dataloader.get('batch_size')
+    if size is not None and not (isinstance(size, Integral) and size > 0):
+        raise ValueError(f'{key}.batch_size={size!r}: expected a number of at least 1')
+    for name in ('pipeline', 'indices'):
+        value = innermost_dataset(dataloader['dataset']).get(name)
+        if isinstance(value, (list, tuple)) and not value:
+            raise ValueError(f'{key}.dataset.{name}={value!r}: expected at least one entry')
+
+
+def _without_test(cfg: Config) -> Config:
+    return Config({key: value for key, value in cfg.items() if not key.startswith('test_')})
+
+
+def _check_load_from(cfg: Config) -> None:
+    checkpoint = cfg.get('load_from')
+    if checkpoint is None:
+        return
+    if not isinstance(checkpoint, str) or not checkpoint:
+        raise ValueError(f'load_from={checkpoint!r}: expected the path or URL of a checkpoint')
+    # Strategies that shard a training save folders.
+    if _strategy(cfg) and Path(checkpoint).expanduser().is_dir():
+        return
+    missing, _ = describe_weights('load_from', checkpoint)
+    if missing:
+        raise FileNotFoundError(missing)
+    if is_remote(checkpoint):
+        return
+    try:
+        check_whole(Path(checkpoint).expanduser())
+    except DamagedError as error:
+        raise ValueError(f"load_from='{checkpoint}': {error}") from error

@@ -1,0 +1,77 @@
+"""Config files: where they lie, and how one is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from mmengine.config import Config
+
+from reviewkd_mm.config.coco_data import resolve_coco_data
+from reviewkd_mm.registry import SCOPE
+from reviewkd_mm.version_check import how_to_install
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# A checkout has its configs beside the package, an install below it.
+CONFIG_FOLDERS = (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs')
+
+
+def read_config(file: str | Path) -> Config:
+    """Read a config file, its setting ``coco_data`` resolved.
+
+    Args:
+        file (str | Path): Path of the file.
+
+    Returns:
+        Config: The config, as the Runner takes it.
+    """
+    return resolve_coco_data(parse_config(file))
+
+
+def parse_config(file: str | Path) -> Config:
+    """Read a config file as it is.
+
+    Args:
+        file (str | Path): Path of the file.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        ImportError: If a ``_base_`` is of a package that is not installed; the message says how
+            to install it.
+        ValueError: If the file, or one of its ``_base_``, cannot be parsed.
+    """
+    try:
+        return Config.fromfile(file)
+    except (SyntaxError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"'{file}' is no valid config: {type(error).__name__}: {error}"
+        ) from error
+    except ModuleNotFoundError as error:
+        missing = re.match(r'(\w+) is not installed', str(error))  # of a _base_, says MMEngine
+        if missing is None:
+            raise
+        raise ImportError(
+            f"{file}: its _base_ needs the package '{missing[1]}', which is not installed"
+            f'{how_to_install(missing[1])}'
+        ) from error
+
+
+def config_root(package: str) -> Path:
+    """Return the folder that holds a package's configs.
+
+    Args:
+        package (str): Name of an installed package, or ``'reviewkd_mm'``, whose configs lie
+            beside the package in a plain checkout.
+
+    Returns:
+        Path: The folder.
+    """
+    folder = Path(find_spec(package).origin).parent
+    installed = folder / '.mim' / 'configs'
+    if package == SCOPE and not installed.exists():
+        return folder.parent / 'configs'
+    return installed

@@ -1,0 +1,24 @@
+"""Parts of a config that several readers look for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def is_distiller(model: Mapping) -> bool:
+    """Return whether a model config is a distiller's: it has a student and a teacher."""
+    return {'student', 'teacher'} <= set(model)
+
+
+def innermost_dataset(dataset: Mapping | None) -> Mapping:
+    """Return the dataset inside of wrappers such as RepeatDataset.
+
+    Args:
+        dataset (dict, optional): A dataset's config.
+
+    Returns:
+        dict: The config of the one that reads the data; empty if there is none.
+    """
+    while isinstance(dataset, Mapping) and isinstance(dataset.get('dataset'), Mapping):
+        dataset = dataset['dataset']
+    return dataset if isinstance(dataset, Mapping) else {}

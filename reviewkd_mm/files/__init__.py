@@ -1,0 +1,1 @@
+"""Files: written wholly or not at all, and read without running code in them."""
