@@ -1,4 +1,4 @@
-"""What several nouns need: readable errors and a forked random state."""
+"""What several nouns need: hints at the nearest name, and a forked random state."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from difflib import get_close_matches
 import numpy as np
 import torch
 
-# What a wrong setting raises when something is built with it.
-KINDS = (ValueError, TypeError, RuntimeError)
+from reviewkd_mm.errors import ConfigError
 
 
 def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
@@ -61,32 +60,8 @@ def check_bool(name: str, value: bool) -> bool:
         ValueError: If it is anything else.
     """
     if not isinstance(value, bool):
-        raise ValueError(f'{name}={value!r}: expected True or False')
+        raise ConfigError(f'{name}={value!r}: expected True or False')
     return value
-
-
-@contextmanager
-def config_key(key: str, kinds: tuple[type[Exception], ...] = KINDS) -> Iterator[None]:
-    """Put a config key before the message of an error that is raised inside the block.
-
-    Args:
-        key (str): The key, for example ``'transfers.review'``.
-        kinds (tuple[type[Exception], ...]): The errors that are meant; others pass. In
-            training that is ValueError alone: a device out of memory raises a RuntimeError.
-            Defaults to all three.
-
-    Raises:
-        ValueError | TypeError | RuntimeError: The error of the block under its base class, since
-            a class derived from it may take other arguments than a message.
-    """
-    try:
-        yield
-    except kinds as error:
-        base = next(kind for kind in kinds if isinstance(error, kind))
-        separator = '.' if getattr(error, 'config_key', False) else ': '
-        renamed = base(f'{key}{separator}{error}')
-        renamed.config_key = True
-        raise renamed from error
 
 
 @contextmanager

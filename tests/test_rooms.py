@@ -10,7 +10,7 @@ import reviewkd_mm
 
 PACKAGE = Path(reviewkd_mm.__file__).parent
 FLOORS = (
-    ('version', 'version_check', 'mmcv_ops', 'registry', 'utils'),
+    ('version', 'version_check', 'mmcv_ops', 'registry', 'errors', 'utils'),
     ('datasets', 'files', 'config'),
     ('models',),
     ('engine',),

@@ -14,8 +14,9 @@ from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from reviewkd_mm.checks.missing import describe_weights, find_missing_data, is_remote
-from reviewkd_mm.config.explain import explained, find_refusal
+from reviewkd_mm.config.explain import explained
 from reviewkd_mm.config.parts import innermost_dataset
+from reviewkd_mm.errors import ConfigError, MissingFileError, find_user_error
 from reviewkd_mm.files.safe_loading import DamagedError, check_whole
 from reviewkd_mm.registry import SCOPE
 from reviewkd_mm.utils import did_you_mean
@@ -65,9 +66,9 @@ def explained_training(cfg: Config) -> Iterator[None]:
             yield
         except FileNotFoundError as error:
             missing = find_missing_data(_without_test(cfg))
-            if find_refusal(error) is not None or not missing:
+            if find_user_error(error) is not None or not missing:
                 raise
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'the data is not there: {"; ".join(missing)}. Put it there, or set the keys in '
                 'brackets to where it is'
             ) from error
@@ -76,17 +77,17 @@ def explained_training(cfg: Config) -> Iterator[None]:
 def _check_model(cfg: Config) -> None:
     model = cfg.get('model')
     if not isinstance(model, Mapping):
-        raise ValueError(f"model={model!r}: expected a dict with the key 'type'")
+        raise ConfigError(f"model={model!r}: expected a dict with the key 'type'")
     if 'type' not in model:
         keys = ', '.join(map(repr, model)) or 'no key'
-        raise ValueError(f"model: the key 'type' is missing, such as '{SCOPE}.Distiller': {keys}")
+        raise ConfigError(f"model: the key 'type' is missing, such as '{SCOPE}.Distiller': {keys}")
 
 
 def _check_all_or_none(cfg: Config, keys: tuple[str, ...], required: bool) -> None:
     missing = [key for key in keys if cfg.get(key) is None]
     if missing and (required or len(missing) < len(keys)):
         reason = 'a training needs' if required else 'a validation needs all or none of'
-        raise ValueError(f'{", ".join(missing)} is missing: {reason} {", ".join(keys)}')
+        raise ConfigError(f'{", ".join(missing)} is missing: {reason} {", ".join(keys)}')
 
 
 def _strategy(cfg: Config) -> str:
@@ -97,10 +98,10 @@ def _strategy(cfg: Config) -> str:
 
 def _check_optim_wrapper(wrapper: Any) -> None:
     if not isinstance(wrapper, Mapping):
-        raise ValueError(f'optim_wrapper={wrapper!r}: expected a dict with the key optimizer')
+        raise ConfigError(f'optim_wrapper={wrapper!r}: expected a dict with the key optimizer')
     parts = [wrapper, *(value for value in wrapper.values() if isinstance(value, Mapping))]
     if 'constructor' not in wrapper and not any('optimizer' in part for part in parts):
-        raise ValueError(
+        raise ConfigError(
             f"optim_wrapper: the key 'optimizer' is missing, got {[*wrapper]}; expected one such "
             "as optimizer=dict(type='SGD', lr=0.1)"
         )
@@ -115,7 +116,7 @@ def _check_optimizer(wrapper: Mapping, scope: str | None) -> None:
         cls = registry.get(name)
         if cls is None:
             known = sorted({*OPTIMIZERS.module_dict, *registry.module_dict})
-            raise ValueError(
+            raise ConfigError(
                 f"optim_wrapper.optimizer.type='{name}': there is no such optimizer; "
                 f'{did_you_mean(name, known)}'
             )
@@ -125,7 +126,7 @@ def _check_optimizer(wrapper: Mapping, scope: str | None) -> None:
         try:
             registry.build({**optimizer, 'params': [nn.Parameter(torch.zeros(1))]})
         except ValueError as error:
-            raise ValueError(
+            raise ConfigError(
                 f'optim_wrapper.optimizer: expected other settings than {dict(optimizer)} '
                 f'({error})'
             ) from error
@@ -137,21 +138,21 @@ def _check_length(train_cfg: Any) -> None:
     for name in LENGTHS:
         value = train_cfg.get(name) if isinstance(train_cfg, Mapping) else None
         if value is not None and not (isinstance(value, Integral) and value > 0):
-            raise ValueError(f'train_cfg.{name}={value!r}: expected a number of at least 1')
+            raise ConfigError(f'train_cfg.{name}={value!r}: expected a number of at least 1')
 
 
 def _check_dataloader(key: str, dataloader: Any) -> None:
     if not isinstance(dataloader, Mapping):
         return
     if dataloader.get('dataset') is None:
-        raise ValueError(f"{key}: the key 'dataset' is missing, got {', '.join(dataloader)}")
+        raise ConfigError(f"{key}: the key 'dataset' is missing, got {', '.join(dataloader)}")
     size = dataloader.get('batch_size')
     if size is not None and not (isinstance(size, Integral) and size > 0):
-        raise ValueError(f'{key}.batch_size={size!r}: expected a number of at least 1')
+        raise ConfigError(f'{key}.batch_size={size!r}: expected a number of at least 1')
     for name in ('pipeline', 'indices'):
         value = innermost_dataset(dataloader['dataset']).get(name)
         if isinstance(value, (list, tuple)) and not value:
-            raise ValueError(f'{key}.dataset.{name}={value!r}: expected at least one entry')
+            raise ConfigError(f'{key}.dataset.{name}={value!r}: expected at least one entry')
 
 
 def _without_test(cfg: Config) -> Config:
@@ -163,16 +164,16 @@ def _check_load_from(cfg: Config) -> None:
     if checkpoint is None:
         return
     if not isinstance(checkpoint, str) or not checkpoint:
-        raise ValueError(f'load_from={checkpoint!r}: expected the path or URL of a checkpoint')
+        raise ConfigError(f'load_from={checkpoint!r}: expected the path or URL of a checkpoint')
     # Strategies that shard a training save folders.
     if _strategy(cfg) and Path(checkpoint).expanduser().is_dir():
         return
     missing, _ = describe_weights('load_from', checkpoint)
     if missing:
-        raise FileNotFoundError(missing)
+        raise MissingFileError(missing)
     if is_remote(checkpoint):
         return
     try:
         check_whole(Path(checkpoint).expanduser())
     except DamagedError as error:
-        raise ValueError(f"load_from='{checkpoint}': {error}") from error
+        raise ConfigError(f"load_from='{checkpoint}': {error}") from error

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.distillers.model_source import student_source
 
 Size = tuple[int, int]
@@ -85,7 +86,7 @@ def padded_image_size(cfg: Config) -> Size:
     """
     found = find_image_size(cfg)
     if found is None:
-        raise ValueError(
+        raise ConfigError(
             'no data pipeline of the config sets the size of its images; give it with --image-size'
         )
     preprocessor = student_source(cfg).cfg.get('data_preprocessor') or {}

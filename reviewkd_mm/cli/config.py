@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 from reviewkd_mm.config.coco_data import SETTING, resolve_coco_data
 from reviewkd_mm.config.files import CONFIG_FOLDERS, parse_config
+from reviewkd_mm.errors import ConfigError, MissingFileError
 
 # The top-level keys that have an effect: the Runner's arguments, what it reads by itself, ours.
 RUNNER_KEYS = {
@@ -50,7 +51,7 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
         ValueError: If an option sets a key of something that is no dict.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f'config={path!r}: {_describe_missing(Path(path))}')
+        raise MissingFileError(f'config={path!r}: {_describe_missing(Path(path))}')
     cfg = parse_config(path)
     for key in options or ():
         doubt = _find_doubt(cfg, key)
@@ -101,7 +102,7 @@ def _find_doubt(cfg: Config, key: str) -> str | None:
             node = node[int(name)]
             continue
         if not isinstance(node, dict):
-            raise ValueError(f'--cfg-options {key}: {parent} is {node!r}: expected a dict there')
+            raise ConfigError(f'--cfg-options {key}: {parent} is {node!r}: expected a dict there')
         if name not in node:
             return _doubt_new_key(node, parent, name, is_last=depth == len(rest))
         node = node[name]

@@ -28,8 +28,8 @@ from reviewkd_mm.checks.missing import (
 from reviewkd_mm.checks.transfer_shapes import TransferShapes, find_shapes
 from reviewkd_mm.cli.config import load_config
 from reviewkd_mm.config import check_classes, is_distiller
-from reviewkd_mm.config.explain import find_refusal
 from reviewkd_mm.config.files import CONFIG_FOLDERS
+from reviewkd_mm.errors import ConfigError, find_user_error
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.teacher import PRETRAINED, RANDOM
@@ -148,7 +148,7 @@ def _fill(check: ConfigCheck, cfg: Config, image_size: Size | None, flops: bool)
     check.missing += [*find_missing_packages(cfg), *find_missing_data(cfg)]
     check.downloads += find_data_downloads(cfg)
     if 'model' not in cfg:
-        raise ValueError("this config has no 'model'")
+        raise ConfigError("this config has no 'model'")
     check_classes(cfg)
     # The Runner's own default.
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
@@ -272,7 +272,7 @@ def _measure(model: nn.Module, size: Size, flops: bool) -> NetworkCheck:
 
 def _describe(error: Exception) -> str:
     """Name an error: a refusal speaks for itself, another says where it came from."""
-    refusal = find_refusal(error)
+    refusal = find_user_error(error)
     if refusal is not None:
         return str(refusal)
     text = f'{type(error).__name__}: {error}'

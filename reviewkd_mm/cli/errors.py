@@ -6,23 +6,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reviewkd_mm.config.explain import REFUSALS, find_refusal
+from reviewkd_mm.errors import find_user_error
 
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """End the process with a message where this package refused what the user asked for.
+    """End the process with a message where what the user asked for cannot be done.
 
-    A refusal is an error that a ``raise`` of this package made. Any other error, one that an
-    operation failed with or that a library raised, keeps its traceback.
+    Any error that is no :class:`UserError`, nor was raised because of one, keeps its traceback.
 
     Raises:
         SystemExit: With the message, which Python writes to standard error, and exit code 1.
     """
     try:
         yield
-    except REFUSALS as error:
-        refusal = find_refusal(error)
-        if refusal is None:
+    except Exception as error:
+        found = find_user_error(error)
+        if found is None:
             raise
-        sys.exit(f'error: {refusal}')
+        sys.exit(f'error: {found}')

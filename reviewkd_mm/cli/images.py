@@ -11,6 +11,7 @@ import cv2
 import mmcv
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from reviewkd_mm.errors import ConfigError, MissingFileError
 from reviewkd_mm.utils import did_you_mean
 
 KEPT_SUFFIXES = ('.jpg', '.jpeg', '.png')
@@ -55,14 +56,14 @@ def name_drawings(images: Sequence[Path], out_dir: str | Path) -> list[Path]:
     """
     out_dir = Path(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
-        raise ValueError(f"--out-dir='{out_dir}' is a file: expected a folder")
+        raise ConfigError(f"--out-dir='{out_dir}' is a file: expected a folder")
     absolute = [Path(os.path.abspath(image)) for image in images]
     shared = os.path.commonpath([image.parent for image in absolute])
     drawings = [_with_suffix(out_dir / image.relative_to(shared)) for image in absolute]
     originals = {image.resolve() for image in absolute}
     for drawing in drawings:
         if drawing.resolve() in originals:
-            raise ValueError(
+            raise ConfigError(
                 f"--out-dir='{out_dir}': the image '{drawing}' would be overwritten by its "
                 'drawing; choose another folder'
             )
@@ -85,11 +86,11 @@ def _expand(path: str) -> list[Path]:
         return images
     if is_folder or has_magic(path):
         what = 'this folder holds' if is_folder else 'this pattern matches'
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"IMAGE='{path}': {what} no image; the suffixes are {', '.join(IMG_EXTENSIONS)}"
         )
     beside = sorted(p.name for p in file.parent.glob('*') if not p.name.startswith('.'))
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"IMAGE='{path}': there is no such file or folder; {did_you_mean(file.name, beside)}"
     )
 
@@ -98,6 +99,6 @@ def _check_readable(image: Path) -> None:
     try:
         pixels = mmcv.imread(image)
     except (cv2.error, OSError) as error:  # OpenCV refuses an empty file.
-        raise ValueError(f"IMAGE='{image}' cannot be read: {str(error).strip()}") from error
+        raise ConfigError(f"IMAGE='{image}' cannot be read: {str(error).strip()}") from error
     if pixels is None:
-        raise ValueError(f"IMAGE='{image}' is no image that can be read")
+        raise ConfigError(f"IMAGE='{image}' is no image that can be read")

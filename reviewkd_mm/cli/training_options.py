@@ -13,6 +13,7 @@ from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook
 
 from reviewkd_mm.config import is_distiller
+from reviewkd_mm.errors import ConfigError, MissingFileError
 from reviewkd_mm.files.whole_checkpoints import find_newest, is_whole
 
 AMP_WRAPPER = 'reviewkd_mm.AmpOptimWrapper'
@@ -48,7 +49,7 @@ def set_work_dir(cfg: Config, config_path: str, work_dir: str | None = None) -> 
     existing = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         kind = 'is read-only' if existing.is_dir() else 'is no folder'
-        raise ValueError(
+        raise ConfigError(
             f"work_dir='{cfg.work_dir}': '{existing}' {kind}; expected a folder that can be "
             'written to: choose another with --work-dir'
         )
@@ -66,14 +67,14 @@ def check_teacher(cfg: Config, num_batches: int) -> None:
             validation.
     """
     if num_batches < 1:
-        raise ValueError(f'--check-teacher={num_batches}: expected a number of batches >= 1')
+        raise ConfigError(f'--check-teacher={num_batches}: expected a number of batches >= 1')
     if not is_distiller(cfg.get('model') or {}):
-        raise ValueError(
+        raise ConfigError(
             '--check-teacher: expected the config of a distiller; this model has no teacher'
         )
     missing = [key for key in VALIDATION if cfg.get(key) is None]
     if missing:
-        raise ValueError(
+        raise ConfigError(
             f'--check-teacher: it evaluates on the validation data, but there is no '
             f'{", ".join(missing)}; give the config a validation, and do not use --no-validate'
         )
@@ -132,12 +133,12 @@ def enable_amp(cfg: Config) -> None:
     kind = wrapper.get('type', 'OptimWrapper')
     name = kind if isinstance(kind, str) else kind.__name__
     if 'optimizer' not in wrapper:
-        raise ValueError(
+        raise ConfigError(
             f'--amp: optim_wrapper has the keys {[*wrapper]}: expected one with an optimizer, '
             'not several wrappers by name'
         )
     if name.rpartition('.')[2] not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise ValueError(
+        raise ConfigError(
             f'--amp: optim_wrapper.type={name!r}: expected OptimWrapper or AmpOptimWrapper, which '
             f'{AMP_WRAPPER} replaces'
         )
@@ -156,7 +157,7 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     """
     base_batch_size = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
     if not base_batch_size:
-        raise ValueError(
+        raise ConfigError(
             f'--auto-scale-lr: auto_scale_lr.base_batch_size={base_batch_size!r}: expected the '
             'batch size, over all processes, that the learning rate of this config was chosen for'
         )
@@ -192,7 +193,7 @@ def _find_whole(cfg: Config) -> str | None:
     found, damaged = find_newest(cfg.work_dir, hook.get('filename_tmpl'))
     names = ', '.join(f"'{checkpoint}'" for checkpoint in damaged)
     if found is None and damaged:
-        raise ValueError(
+        raise ConfigError(
             f"--resume: work_dir='{cfg.work_dir}': expected a whole checkpoint, but {names} "
             'cannot be read; name another with --resume CHECKPOINT, or start anew without --resume'
         )
@@ -214,11 +215,11 @@ def _check_whole(checkpoint: str) -> str:
     near = difflib.get_close_matches(path.name, there, n=3, cutoff=0) or ['no other checkpoint']
     beside = f'{path.parent} holds {", ".join(near)}'
     if path.is_file():
-        raise ValueError(
+        raise ConfigError(
             f'--resume={checkpoint!r}: expected a whole checkpoint, but this one is damaged; '
             f'{beside}'
         )
-    raise FileNotFoundError(
+    raise MissingFileError(
         f'--resume={checkpoint!r}: expected a checkpoint, but there is no such file; {beside}'
     )
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from mmengine.config import Config
 
 from reviewkd_mm.config.parts import innermost_dataset, is_distiller
-from reviewkd_mm.utils import config_key, did_you_mean
+from reviewkd_mm.errors import ConfigError, config_key
+from reviewkd_mm.utils import did_you_mean
 
 SETTING = 'coco_data'
 SPLITS = ('train', 'val', 'test')
@@ -82,14 +83,14 @@ def check_classes(cfg: Config) -> None:
         if classes is None or file.suffix != '.json' or not file.is_file():
             continue
         if not classes:
-            raise ValueError(
+            raise ConfigError(
                 f'{split}_dataloader.dataset.metainfo.classes={classes!r}: expected names'
             )
         with config_key(f'{split}_dataloader.dataset.ann_file: {file}', (ValueError,)):
             known = read_categories(file, split)
         for name in classes:
             if known is not None and name not in known:
-                raise ValueError(
+                raise ConfigError(
                     f'{split}_dataloader.dataset.metainfo.classes: {file} has no category '
                     f"'{name}'; {did_you_mean(name, known)}"
                 )
@@ -111,22 +112,22 @@ def read_categories(file: Path, split: str) -> list[str] | None:
     try:
         content = json.loads(file.read_text())
     except ValueError as error:  # JSON's and Unicode's
-        raise ValueError(f'expected a file in COCO format, which is JSON: {error}') from error
+        raise ConfigError(f'expected a file in COCO format, which is JSON: {error}') from error
     if not isinstance(content, Mapping):
-        raise ValueError(f'expected a dict in COCO format, got a {type(content).__name__}')
+        raise ConfigError(f'expected a dict in COCO format, got a {type(content).__name__}')
     if 'data_list' in content:
         return None
     content = {'annotations': [], **content} if split == 'test' else content
     for key in COCO_KEYS:
         if not isinstance(content.get(key), list):
-            raise ValueError(f"expected a list under the key '{key}', as COCO format has it")
+            raise ConfigError(f"expected a list under the key '{key}', as COCO format has it")
     for key in ('images', 'annotations') if split == 'train' else ('images',):
         if not content[key]:
-            raise ValueError(f'{key}=[]: expected at least one')
+            raise ConfigError(f'{key}=[]: expected at least one')
     for annotation in content['annotations']:
         box = annotation.get('bbox', NO_BOX)
         if len(box) != 4 or not math.isfinite(sum(box)):
-            raise ValueError(
+            raise ConfigError(
                 f'bbox={box} of the annotation with id={annotation.get("id")}: expected four '
                 'finite numbers, [left, top, width, height]'
             )
@@ -135,7 +136,7 @@ def read_categories(file: Path, split: str) -> list[str] | None:
 
 def _check(setting: Mapping) -> None:
     if not isinstance(setting, Mapping):
-        raise ValueError(f'{SETTING}={setting!r}: expected a dict, such as {EXAMPLE}')
+        raise ConfigError(f'{SETTING}={setting!r}: expected a dict, such as {EXAMPLE}')
     _check_keys(SETTING, setting, KEYS, required=('classes', 'data_root', 'train', 'val'))
     for split in SPLITS:
         if setting.get(split):
@@ -143,23 +144,23 @@ def _check(setting: Mapping) -> None:
     classes = setting['classes']
     names = isinstance(classes, Sequence) and not isinstance(classes, str) and len(classes) > 0
     if not names or not all(isinstance(name, str) for name in classes):
-        raise ValueError(
+        raise ConfigError(
             f"{SETTING}.classes={classes!r}: expected names in a tuple, such as ('cat', 'dog'); "
             "a single one is ('cat',)"
         )
     if len(set(classes)) < len(classes):
-        raise ValueError(f'{SETTING}.classes={tuple(classes)!r}: expected each name once')
+        raise ConfigError(f'{SETTING}.classes={tuple(classes)!r}: expected each name once')
 
 
 def _check_keys(name: str, given: Mapping, known: tuple, required: tuple) -> None:
     if not isinstance(given, Mapping):
-        raise ValueError(f'{name}={given!r}: expected a dict, such as {EXAMPLE}')
+        raise ConfigError(f'{name}={given!r}: expected a dict, such as {EXAMPLE}')
     for key in given:
         if key not in known:
-            raise ValueError(f"{name}: there is no key '{key}'; {did_you_mean(key, known)}")
+            raise ConfigError(f"{name}: there is no key '{key}'; {did_you_mean(key, known)}")
     for key in required:
         if key not in given:
-            raise ValueError(f"{name}: the key '{key}' is missing; expected {EXAMPLE}")
+            raise ConfigError(f"{name}: the key '{key}' is missing; expected {EXAMPLE}")
 
 
 def _set_dataset(
@@ -170,7 +171,7 @@ def _set_dataset(
         return
     dataset = innermost_dataset(dataloader['dataset'])
     if 'ann_file' not in dataset:
-        raise ValueError(
+        raise ConfigError(
             f'{SETTING}: {split}_dataloader.dataset is a {dataset.get("type")} without ann_file; '
             'expected a CocoDataset, or one wrapped in the dataset of another'
         )
@@ -192,13 +193,13 @@ def _set_num_classes(cfg: Config, num_classes: int) -> None:
     if is_distiller(model):
         model = model['student']
     if not isinstance(model, Mapping):
-        raise ValueError(
+        raise ConfigError(
             f'{SETTING}: student={model!r}: expected a dict, whose classes can be set; make the '
             "student's file a _base_ and write student=_base_.model"
         )
     heads = list(_with_num_classes(model))
     if not heads:
-        raise ValueError(f"{SETTING}: no part of {model.get('type')} has the key 'num_classes'")
+        raise ConfigError(f"{SETTING}: no part of {model.get('type')} has the key 'num_classes'")
     for head in heads:
         head['num_classes'] = num_classes
 

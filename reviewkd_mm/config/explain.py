@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -17,19 +16,9 @@ from mmengine import registry as mmengine_registry
 from mmengine.config import Config
 from mmengine.registry import Registry
 
+from reviewkd_mm.errors import WRONG_SETTING, ConfigError, find_user_error
 from reviewkd_mm.utils import did_you_mean
 
-REFUSALS = (ValueError, TypeError, RuntimeError, ImportError, FileNotFoundError)
-# What a class raises at settings that it cannot use. A package or file that is missing is no such.
-WRONG_SETTING = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 PACKAGE = Path(__file__).resolve().parents[1]
 LONGEST = 300  # characters of a setting that a message quotes
 
@@ -52,7 +41,7 @@ def explained(cfg: Mapping | Config, key: str = '', always: bool = False) -> Ite
     try:
         yield
     except Exception as error:  # A library may raise anything at a wrong setting.
-        if find_refusal(error) is not None:
+        if find_user_error(error) is not None:
             raise
         cfg = cfg._cfg_dict if isinstance(cfg, Config) else cfg
         message = explain(error, cfg, key)
@@ -60,7 +49,7 @@ def explained(cfg: Mapping | Config, key: str = '', always: bool = False) -> Ite
             message = _describe(error, cfg, key)
         if message is None:
             raise
-        raise ValueError(message) from error
+        raise ConfigError(message) from error
 
 
 def explain(error: BaseException, cfg: Mapping, key: str = '') -> str | None:
@@ -84,41 +73,9 @@ def explain(error: BaseException, cfg: Mapping, key: str = '') -> str | None:
     return None
 
 
-def find_refusal(error: BaseException | None) -> BaseException | None:
-    """Return this package's refusal, which a library may have wrapped into an error of its own.
-
-    Args:
-        error (BaseException | None): What was caught.
-
-    Returns:
-        BaseException | None: The refusal, None if the error is none.
-    """
-    while error is not None:
-        if isinstance(error, REFUSALS) and _is_raised_here(_find_origin(error).__traceback__):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
 def _is_of_settings(error: BaseException) -> bool:
     """Tell an error that a wrong setting may raise from one of the machine."""
     return isinstance(error, WRONG_SETTING) and not isinstance(error, torch.OutOfMemoryError)
-
-
-def _find_origin(error: BaseException) -> BaseException:
-    """Return the error that ``reviewkd_mm.utils.config_key`` put a key before."""
-    while getattr(error, 'config_key', False) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _is_raised_here(trace: TracebackType | None) -> bool:
-    """Tell whether the last line that ran is a ``raise`` of this package."""
-    frames = traceback.extract_tb(trace)
-    if not frames:
-        return False
-    file = Path(frames[-1].filename).resolve()
-    return PACKAGE in file.parents and frames[-1].line.startswith('raise')
 
 
 def _describe_unknown(found: re.Match, cfg: Mapping, key: str) -> str:
@@ -167,7 +124,6 @@ def _describe_lacking(found: re.Match, cfg: Mapping, key: str) -> str:
 
 def _describe(error: BaseException, cfg: Mapping, key: str) -> str:
     """Describe an error by the innermost part of the config that was being built."""
-    error = _find_origin(error)
     text = f'{type(error).__name__}: {error}' if str(error) else type(error).__name__
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         instance = frame.f_locals.get('self')

@@ -10,6 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from reviewkd_mm.config.coco_data import resolve_coco_data
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.registry import SCOPE
 from reviewkd_mm.version_check import how_to_install
 
@@ -47,14 +48,14 @@ def parse_config(file: str | Path) -> Config:
     try:
         return Config.fromfile(file)
     except (SyntaxError, json.JSONDecodeError) as error:
-        raise ValueError(
+        raise ConfigError(
             f"'{file}' is no valid config: {type(error).__name__}: {error}"
         ) from error
     except ModuleNotFoundError as error:
         missing = re.match(r'(\w+) is not installed', str(error))  # of a _base_, says MMEngine
         if missing is None:
             raise
-        raise ImportError(
+        raise ConfigError(
             f"{file}: its _base_ needs the package '{missing[1]}', which is not installed"
             f'{how_to_install(missing[1])}'
         ) from error

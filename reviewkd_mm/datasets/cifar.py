@@ -12,6 +12,7 @@ from mmpretrain.datasets import cifar
 from mmpretrain.datasets.base_dataset import expanduser
 
 from reviewkd_mm.datasets.batched_pipeline import BatchedPipeline
+from reviewkd_mm.errors import ConfigError, MissingFileError
 from reviewkd_mm.registry import DATASETS
 
 # What unpickling or reading a file that is cut off or is something else may raise.
@@ -94,7 +95,7 @@ class CIFAR100(BatchedPipeline, cifar.CIFAR100):
             return super().load_data_list()
         except UNREADABLE as error:
             names = [name for name, _ in getattr(self, f'{self.split}_list')]
-            raise ValueError(
+            raise ConfigError(
                 f'{self._setting}: cannot read {", ".join(names)} in '
                 f'{Path(root, self.base_folder)} ({type(error).__name__}: {error}): the file is '
                 f'cut off or is no pickled CIFAR-100. {self._how_to_get()}'
@@ -112,13 +113,13 @@ class CIFAR100(BatchedPipeline, cifar.CIFAR100):
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             where = 'is missing' if not folder.is_dir() else f'lacks {", ".join(missing)}'
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'{self._setting}: expected the folder {self.base_folder} with the files '
                 f'{", ".join(names)}, meta in {root.absolute()}, but it {where}. '
                 f'{self._what_is_there(root)} {self._how_to_get()}'
             )
         if not self._check_integrity():
-            raise ValueError(
+            raise ConfigError(
                 f'{self._setting}: {", ".join(names)} in {folder.absolute()} are not the original '
                 'files (their md5 sums differ). A re-ordered copy or a subset can be read with '
                 f'check_md5=False; a broken download cannot. {self._how_to_get()}'
@@ -146,7 +147,7 @@ class CIFAR100(BatchedPipeline, cifar.CIFAR100):
 def _describe_setting(data_root: str, data_prefix: str) -> str:
     """Name the config keys that say where the data is, as the user wrote them."""
     if not data_root and not data_prefix:
-        raise ValueError(
+        raise ConfigError(
             "CIFAR100: data_root='' says nothing: expected the folder that holds cifar-100-python"
         )
     settings = {'data_root': data_root, 'data_prefix': data_prefix}

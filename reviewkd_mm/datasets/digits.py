@@ -9,6 +9,7 @@ import mmcv
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.registry import DATASETS
 
 NUM_CLASSES = 10
@@ -133,7 +134,7 @@ class Digits(BaseDataset):
 
 def _require(is_met: bool, name: str, value: object, expected: str) -> None:
     if not is_met:
-        raise ValueError(f'Digits: {name}={value!r}: expected {expected}')
+        raise ConfigError(f'Digits: {name}={value!r}: expected {expected}')
 
 
 @cache
@@ -142,7 +143,7 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError(
+        raise ConfigError(
             'reviewkd_mm.Digits reads its images from scikit-learn, which cannot be imported: '
             'pip install scikit-learn'
         ) from error

@@ -12,6 +12,8 @@ from typing import Any
 import mmcv
 import numpy as np
 
+from reviewkd_mm.errors import ConfigError
+
 CLASSES = ('circle', 'rectangle', 'triangle')
 SPLITS = ('train', 'val')
 MIN_SIDE = 32  # MMDetection's COCO configs leave smaller images out.
@@ -208,7 +210,7 @@ def _holds(folder: Path, settings: dict) -> bool:
     if there:
         other = [f'{k}={there.get(k)!r}' for k in settings if there.get(k) != settings[k]]
         content = f'shapes of other settings ({", ".join(other)})'
-    raise ValueError(
+    raise ConfigError(
         f'write_shapes: folder={str(folder)!r}: expected a new or an empty folder, or one with '
         f'the shapes of these settings, but it holds {content}'
     )
@@ -225,7 +227,7 @@ def _publish(complete: Path, folder: Path, settings: dict) -> None:
 
 def _require(is_met: bool, name: str, value: object, expected: str) -> None:
     if not is_met:
-        raise ValueError(f'write_shapes: {name}={value!r}: expected {expected}')
+        raise ConfigError(f'write_shapes: {name}={value!r}: expected {expected}')
 
 
 def _annotate(polygon: np.ndarray, mask: np.ndarray, category: int) -> dict:

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.utils import digit_version
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError, RunError
 from reviewkd_mm.export.student import build_student, student_config
 from reviewkd_mm.models.distillers.checkpoint import read_checkpoint
 from reviewkd_mm.models.distillers.normalization import PixelFormat
@@ -142,7 +143,7 @@ def export_onnx(
     check_packages()
     for key, value in (('image_size', min(image_size)), ('batch_size', batch_size)):
         if value is not None and value < 1:
-            raise ValueError(f'{key}: expected at least 1, got {value}')
+            raise ConfigError(f'{key}: expected at least 1, got {value}')
     stock, out = student_config(cfg), Path(out)
     raw = RawOutputs(build_student(stock, str(checkpoint))).eval()
     with forked_rng(0), torch.no_grad():
@@ -170,13 +171,13 @@ def check_packages() -> None:
         ImportError: If a package is not installed, or torch is too old.
     """
     if digit_version(torch.__version__) < digit_version(OLDEST_TORCH):
-        raise ImportError(
+        raise ConfigError(
             f'an ONNX file needs torch {OLDEST_TORCH} or later, found {torch.__version__}; an '
             'exported student can be written as one elsewhere'
         )
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise ImportError(
+        raise ConfigError(
             f'an ONNX file needs {", ".join(missing)}; to install it: pip install '
             f'{" ".join(missing)}'
         )
@@ -200,7 +201,7 @@ def _run(raw: RawOutputs, images: Tensor) -> dict[str, Tensor]:
     try:
         return raw(images)
     except FAILURES as error:
-        raise RuntimeError(
+        raise RunError(
             f'{type(raw.model).__name__} cannot be exported: it does not run on images alone '
             f'({type(error).__name__}: {error})'
         ) from error
@@ -227,7 +228,7 @@ def _export(
         cause = error.__cause__ or error
         reason = str(cause).strip().partition('\n')[0]
         advice = '; a fixed batch and image size may help' if free else ''
-        raise RuntimeError(
+        raise RunError(
             f'torch.onnx cannot export {type(raw.model).__name__} ({raw.part}): '
             f'{type(cause).__name__}: {reason}{advice}'
         ) from error
@@ -273,14 +274,14 @@ def _compare(raw: RawOutputs, file: Path, batches: list[Tensor]) -> tuple[list, 
         found = session.run(list(expected), {INPUT: images.numpy()})
         for (name, output), value in zip(expected.items(), found, strict=True):
             if tuple(output.shape) != value.shape:
-                raise RuntimeError(
+                raise RunError(
                     f"ONNX Runtime's {name} is {value.shape}, the student's is "
                     f'{tuple(output.shape)} for images {tuple(images.shape)}'
                 )
             scale = max(1.0, output.abs().max().item())
             worst = max(worst, (output - torch.from_numpy(value)).abs().max().item() / scale)
     if not worst <= TOLERANCE:
-        raise RuntimeError(
+        raise RunError(
             f"ONNX Runtime's outputs differ from the student's by {worst:.2g} of the greatest: "
             f'expected {TOLERANCE} at most; nothing was written'
         )

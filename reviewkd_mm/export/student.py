@@ -12,6 +12,7 @@ from mmengine.config import Config
 from torch import nn
 
 from reviewkd_mm.config import is_distiller
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.files.atomic_files import write_bytes, write_text
 from reviewkd_mm.models.distillers.checkpoint import load_weights, model_weights, read_checkpoint
 from reviewkd_mm.models.distillers.model_source import student_source
@@ -125,7 +126,7 @@ def build_student(stock: Config, checkpoint: str | None = None) -> nn.Module:
         RuntimeError: If the checkpoint does not fit.
     """
     if is_distiller(stock.model):
-        raise ValueError('expected the config of an ordinary model, got a distiller')
+        raise ConfigError('expected the config of an ordinary model, got a distiller')
     # As MMEngine's Runner would, so that what is exported is known to work there.
     scope = MODELS.root.switch_scope_and_registry(stock.get('default_scope'))
     with forked_rng(0), scope as registry:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
+from reviewkd_mm.errors import RunError
+
 BACKEND = 'reviewkd_mm.atomic'
 # What the name of a file ends in until it is whole.
 PARTIAL = '.partial'
@@ -39,7 +41,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     except OSError as error:
         message = _describe(path, len(content), error)
         _remove_quietly(partial)
-        raise RuntimeError(message) from error
+        raise RunError(message) from error
 
 
 def write_text(path: str | Path, content: str) -> None:

@@ -29,6 +29,7 @@ from mmengine.runner.checkpoint import (
     load_from_local,
 )
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.utils import did_you_mean
 
 # torch's own switches, which reach every torch.load of the process: MMEngine's, torch.hub's too.
@@ -42,11 +43,11 @@ HOW_TO_TRUST = (
 )
 
 
-class UntrustedError(ValueError):
+class UntrustedError(ConfigError):
     """A file was not read, since that could run code; the message says what it refers to."""
 
 
-class DamagedError(ValueError):
+class DamagedError(ConfigError):
     """A file has not all of its bytes as they were saved."""
 
 
@@ -153,7 +154,7 @@ def resolve_name(checkpoint: str) -> str:
     scheme, _, name = checkpoint.partition('://')
     known = _catalogue(scheme)
     if known and name not in known:
-        raise ValueError(f"MMEngine knows no '{checkpoint}'; {did_you_mean(name, known)}")
+        raise ConfigError(f"MMEngine knows no '{checkpoint}'; {did_you_mean(name, known)}")
     return known.get(name, checkpoint)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.connectors import ReviewConnector
 from reviewkd_mm.models.distillers import Distiller, Transfer
 from reviewkd_mm.models.distillers.probe import Forward, probe
@@ -59,12 +60,12 @@ def choose_transfer(transfers: nn.ModuleDict, name: str | None = None) -> str:
     """
     if name is not None and name not in transfers:
         hint = did_you_mean(name, transfers)
-        raise ValueError(f"transfer='{name}': the distiller has no such transfer; {hint}")
+        raise ConfigError(f"transfer='{name}': the distiller has no such transfer; {hint}")
     for key in transfers if name is None else [name]:
         if isinstance(transfers[key].connector, ReviewConnector):
             return key
     which = 'transfers: none has a' if name is None else f"transfer='{name}' has no"
-    raise ValueError(
+    raise ConfigError(
         f'{which} ReviewConnector, whose attention is shown; the transfers are '
         f'{", ".join(map(_describe, transfers.items()))}'
     )

@@ -12,12 +12,12 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from reviewkd_mm.config import is_distiller
+from reviewkd_mm.errors import ConfigError, config_key
 from reviewkd_mm.inference.attention import StageMaps, StageReader, choose_transfer
 from reviewkd_mm.inference.build import build_predictor
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.checkpoint import load_weights, read_checkpoint
 from reviewkd_mm.registry import MODELS
-from reviewkd_mm.utils import config_key
 
 # How a training runs its models, which changes little of what they compute, or what they compute
 # for a batch rather than for an image.
@@ -82,7 +82,7 @@ class ReviewReader:
         device: str | None = None,
     ) -> None:
         if not is_distiller(cfg.get('model') or {}):
-            raise ValueError(
+            raise ConfigError(
                 f"{cfg.filename}: expected the config of a distiller, whose model has 'student' "
                 f"and 'teacher', got model.type={(cfg.get('model') or {}).get('type')!r}"
             )
@@ -136,7 +136,7 @@ def _read_weights(checkpoint: str, transfer: str) -> dict[str, Tensor]:
     weights = {name.removeprefix('module.'): value for name, value in weights.items()}
     prefix = f'transfers.{transfer}.connector.'
     if not any(name.startswith(prefix) for name in weights):
-        raise ValueError(
+        raise ConfigError(
             f"checkpoint='{checkpoint}' has no connector ('{prefix}*'): it is of a student alone "
             'or of another distiller; expected a checkpoint of the distiller, as its training '
             'saves it'

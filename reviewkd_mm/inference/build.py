@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.export.student import student_config
 from reviewkd_mm.inference.predictor import Predictor
 from reviewkd_mm.models.distillers.model_source import student_source
@@ -43,16 +44,16 @@ def build_predictor(cfg: Config, checkpoint: str, device: str | None = None) -> 
         ImportError: If the student's package is not installed.
     """
     if 'model' not in cfg:
-        raise ValueError(f'{cfg.filename}: this config file has no model')
+        raise ConfigError(f'{cfg.filename}: this config file has no model')
     stock, scope = student_config(cfg), _scope(cfg)
     if scope not in PREDICTORS:
-        raise ValueError(
+        raise ConfigError(
             f"model.type='{stock.model.get('type')}' is of {scope or 'no package'}: expected a "
             f'model of {", ".join(PREDICTORS)}'
         )
     dataset = (stock.get('test_dataloader') or {}).get('dataset') or {}
     if 'pipeline' not in dataset:
-        raise ValueError(
+        raise ConfigError(
             f'{cfg.filename}: test_dataloader.dataset.pipeline is missing, which says how an '
             'image is prepared for the model'
         )
@@ -73,7 +74,7 @@ def _check_device(device: str) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch answers with either.
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(
+        raise ConfigError(
             f"device='{device}' cannot be used here ({reason}); expected one such as "
             f"'{get_device()}'"
         ) from error

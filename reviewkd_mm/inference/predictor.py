@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch import nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.distillers.checkpoint import load_weights, read_checkpoint
 
 
@@ -58,7 +59,7 @@ class Predictor(ABC):
     def check(self, stock: Config) -> None:
         """Raise an error where the inferencer could not read images: overridden by some."""
         if 'LoadImageFromFile' not in transform_names(stock):
-            raise ValueError(
+            raise ConfigError(
                 'test_dataloader.dataset.pipeline: expected LoadImageFromFile among its '
                 f'transforms, got {transform_names(stock)}'
             )

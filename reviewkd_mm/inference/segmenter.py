@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.inference.predictor import Prediction, Predictor, without_backends
 
 try:
     from mmseg.apis import MMSegInferencer
 except ImportError as error:
-    raise ImportError(
+    raise ConfigError(
         f'this config needs MMSegmentation, which cannot be imported ({error}): '
         'pip install onedl-mmsegmentation'
     ) from error

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.runs.reading import find_runs, read_run
 from reviewkd_mm.runs.run import Run, checkpoint_number, last_checkpoint
 
@@ -73,7 +74,7 @@ class Job:
             file.write_text(json.dumps(wanted))
             return
         if found != wanted:
-            raise ValueError(
+            raise ConfigError(
                 f'{self.work_dir} holds a training with other settings, {found}: expected '
                 f'{wanted}; choose another --work-dir, or move the folder away'
             )
@@ -141,9 +142,9 @@ def plan_jobs(
     for option in options:
         key, equals, _ = option.partition('=')
         if not (key and equals):
-            raise ValueError(f'--cfg-options {option!r}: expected KEY=VALUE')
+            raise ConfigError(f'--cfg-options {option!r}: expected KEY=VALUE')
         if key == SEED:
-            raise ValueError(f'--cfg-options {option}: expected the seeds as --seeds')
+            raise ConfigError(f'--cfg-options {option}: expected the seeds as --seeds')
     files = list({Path(config).resolve(): Path(config) for config in configs}.values())
     stems = [file.stem for file in files]
     names = [
@@ -152,7 +153,7 @@ def plan_jobs(
     ]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(
+            raise ConfigError(
                 f'configs={[str(file) for file in files]}: {name} is the name of more than one; '
                 'expected names, with those of their folders, that differ'
             )

@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.runs.metrics import find_metrics
 from reviewkd_mm.runs.run import Run
 from reviewkd_mm.runs.table import Measured, Row
@@ -81,13 +82,13 @@ def draw_curves(runs: Sequence[Run]) -> Figure:
     """
     units = {run.unit: run.work_dir for run in runs}
     if len(units) > 1:
-        raise ValueError(
+        raise ConfigError(
             f'{units["epoch"]} is counted in epochs and {units["iteration"]} in iterations: '
             'expected runs with a common axis; draw them in two pictures'
         )
     panels = list(_panels(runs))
     if not panels:
-        raise ValueError(
+        raise ConfigError(
             f'{", ".join(str(run.work_dir) for run in runs) or "no run"}: there is nothing to '
             'draw; expected at least one logged line of a training'
         )

@@ -12,6 +12,7 @@ import yaml
 from mmengine.config import Config
 
 from reviewkd_mm.config.files import CONFIG_FOLDERS, read_config
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.runs.run import Run
 
 # What a result depends on. The rest of a config says where and how fast it runs, and what is kept.
@@ -87,7 +88,7 @@ def read_metafiles(folders: Iterable[Path] = CONFIG_FOLDERS) -> list[Listed]:
             models = yaml.safe_load(file.read_text(encoding='utf-8'))['Models']
             listed += [_read_model(model, folder) for model in models]
         except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
+            raise ConfigError(
                 f'{file}: expected a metafile with Models, each of which has a Name, a Config and '
                 f'Metadata: {error!r}'
             ) from error

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.files.atomic_files import write_bytes, write_text
 from reviewkd_mm.runs.pictures import draw_bars, draw_curves, to_png
 from reviewkd_mm.runs.published import read_metafiles
@@ -63,7 +64,7 @@ def write_curves(paths: Iterable[str | Path], out: str | Path) -> None:
     """
     out = Path(out)
     if out.suffix.lower() != '.png':
-        raise ValueError(f"--out={str(out)!r}: expected the name of a file that ends in '.png'")
+        raise ConfigError(f"--out={str(out)!r}: expected the name of a file that ends in '.png'")
     runs = _read_all(paths)
     _complain(runs)
     write_bytes(out, to_png(draw_curves(runs)))
@@ -75,7 +76,7 @@ def _read_all(paths: Iterable[str | Path]) -> list[Run]:
     for problem in problems:
         print(problem, file=sys.stderr)
     if not folders:
-        raise ValueError(
+        raise ConfigError(
             f'{", ".join(map(str, paths))}: expected work dirs of trainings, folders that hold '
             'YYYYMMDD_HHMMSS/vis_data'
         )

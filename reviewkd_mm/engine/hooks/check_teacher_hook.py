@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from reviewkd_mm.engine.hooks.distiller_of import distiller_of
+from reviewkd_mm.errors import ConfigError, RunError
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.registry import HOOKS
 from reviewkd_mm.utils import forked_rng
@@ -42,7 +43,7 @@ class CheckTeacherHook(Hook):
 
     def __init__(self, num_batches: int | None = None) -> None:
         if num_batches is not None and (not isinstance(num_batches, int) or num_batches < 1):
-            raise ValueError(
+            raise ConfigError(
                 f'CheckTeacherHook: num_batches={num_batches!r}: expected a number of batches '
                 '>= 1, or None for all'
             )
@@ -61,7 +62,7 @@ class CheckTeacherHook(Hook):
         """
         distiller = _distiller(runner)
         if runner.val_loop is None:
-            raise ValueError(
+            raise ConfigError(
                 'CheckTeacherHook: expected val_dataloader, val_evaluator and val_cfg in the '
                 'config, on which the teacher is evaluated'
             )
@@ -90,7 +91,7 @@ class CheckTeacherHook(Hook):
         changed = [name for name in names if self._before.get(name) != after.get(name)]
         if changed:
             more = ', …' if len(changed) > 4 else ''
-            raise RuntimeError(
+            raise RunError(
                 f'CheckTeacherHook: the training changed {len(changed)} weights or buffers of the '
                 f'teacher ({", ".join(changed[:4])}{more}): the student learned from what no '
                 'checkpoint holds'
@@ -149,7 +150,7 @@ def combined(digests: Mapping[str, str]) -> str:
 def _distiller(runner: Runner) -> Distiller:
     distiller = distiller_of(runner)
     if distiller is None:
-        raise TypeError(
+        raise ConfigError(
             f'CheckTeacherHook: the model is a {type(runner.model).__name__}, which has no '
             'teacher; expected a Distiller'
         )

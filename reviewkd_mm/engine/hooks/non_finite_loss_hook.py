@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from reviewkd_mm.engine.hooks.distiller_of import distiller_of
 from reviewkd_mm.engine.hooks.feature_report import Feature, describe_transfer, recorded_features
+from reviewkd_mm.errors import ConfigError, RunError
 from reviewkd_mm.models.distillers.transfer import Transfer
 from reviewkd_mm.models.recorders.base_tap import TapHook
 from reviewkd_mm.registry import HOOKS
@@ -65,7 +66,7 @@ class NonFiniteLossHook(Hook):
 
     def __init__(self, skip: bool = False, max_in_a_row: int = 20) -> None:
         if not isinstance(max_in_a_row, int) or max_in_a_row < 1:
-            raise ValueError(
+            raise ConfigError(
                 f'NonFiniteLossHook: max_in_a_row={max_in_a_row!r}: expected a number of steps, '
                 'at least 1'
             )
@@ -148,7 +149,7 @@ class NonFiniteLossHook(Hook):
             self._skipped += 1
             report = self._report(bad)
             if self._in_a_row > self.max_in_a_row:
-                raise RuntimeError(
+                raise RunError(
                     f'NonFiniteLossHook: more than max_in_a_row={self.max_in_a_row} steps in a '
                     f'row would be skipped. {report}'
                 )
@@ -192,7 +193,7 @@ class NonFiniteLossHook(Hook):
             if not self._bad:
                 self._notes.clear()
         if self._bad and not self.skip:
-            raise RuntimeError(self._report(self._bad))
+            raise RunError(self._report(self._bad))
         return self._bad
 
     def _report(self, names: list[str]) -> str:

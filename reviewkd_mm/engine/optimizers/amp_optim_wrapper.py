@@ -13,6 +13,7 @@ from torch import nn
 from torch.amp import GradScaler
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.registry import OPTIM_WRAPPERS
 
 DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16}
@@ -106,7 +107,7 @@ def _parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
         return dtype
     if dtype in DTYPES:
         return DTYPES[dtype]
-    raise ValueError(
+    raise ConfigError(
         f'optim_wrapper.dtype={dtype!r}: expected one of {[*DTYPES]}, or None for the default of '
         'the device'
     )
@@ -119,7 +120,7 @@ def _parse_loss_scale(loss_scale: str | float | dict) -> dict[str, Any]:
         return dict(loss_scale)
     if isinstance(loss_scale, (int, float)) and not isinstance(loss_scale, bool):
         return {'init_scale': float(loss_scale)}
-    raise ValueError(
+    raise ConfigError(
         f"optim_wrapper.loss_scale={loss_scale!r}: expected 'dynamic', a number, or a dict of "
         'arguments of torch.amp.GradScaler'
     )

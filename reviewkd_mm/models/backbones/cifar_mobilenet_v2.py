@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.backbones.layers import check_widen_factor, conv_norm
 from reviewkd_mm.models.backbones.staged_backbone import KAIMING_INIT, StagedBackbone
 from reviewkd_mm.registry import MODELS
@@ -101,7 +102,7 @@ class CIFARMobileNetV2(StagedBackbone):
         super().__init__(out_indices, frozen_stages, norm_eval, init_cfg)
         check_widen_factor(widen_factor, narrowest=STAGES[0][0])
         if not isinstance(expansion, int) or expansion < 1:
-            raise ValueError(f'expansion={expansion!r}: expected an int >= 1')
+            raise ConfigError(f'expansion={expansion!r}: expected an int >= 1')
         self.widen_factor = widen_factor
         in_channels = int(STEM_CHANNELS * widen_factor)
         self.conv1 = nn.Sequential(*conv_norm(3, in_channels, 3, stride=2), nn.ReLU())

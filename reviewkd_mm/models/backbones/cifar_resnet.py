@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.backbones.staged_backbone import KAIMING_INIT, StagedBackbone
 from reviewkd_mm.registry import MODELS
 
@@ -28,13 +29,13 @@ def blocks_per_stage(depth: int, offset: int) -> int:
     """
     expected = f'expected 6n+{offset} with n >= 1'
     if not isinstance(depth, int):
-        raise ValueError(f'depth={depth!r}: {expected}, an int')
+        raise ConfigError(f'depth={depth!r}: {expected}, an int')
     blocks, rest = divmod(depth - offset, 6)
     if blocks < 1:
-        raise ValueError(f'depth={depth}: {expected}, the nearest is {6 + offset}')
+        raise ConfigError(f'depth={depth}: {expected}, the nearest is {6 + offset}')
     if rest:
         nearest = sorted((depth - rest, depth - rest + 6), key=lambda valid: abs(valid - depth))
-        raise ValueError(f'depth={depth}: {expected}, the nearest are {nearest[0]}, {nearest[1]}')
+        raise ConfigError(f'depth={depth}: {expected}, the nearest are {nearest[0]}, {nearest[1]}')
     return blocks
 
 
@@ -144,7 +145,7 @@ class CIFARResNet(StagedBackbone):
 def _check_channels(base_channels: Sequence[int]) -> None:
     valid = isinstance(base_channels, Sequence) and len(base_channels) == NUM_STAGES + 1
     if not valid or any(not isinstance(c, int) or c < 1 for c in base_channels):
-        raise ValueError(
+        raise ConfigError(
             f'base_channels={base_channels!r}: expected {NUM_STAGES + 1} positive ints, the '
             f'stem and {NUM_STAGES} stages, such as (16, 16, 32, 64)'
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.backbones.staged_backbone import KAIMING_INIT, StagedBackbone
 from reviewkd_mm.registry import MODELS
 
@@ -71,7 +72,7 @@ class CIFARVGG(StagedBackbone):
     ) -> None:
         super().__init__(out_indices, frozen_stages, norm_eval, init_cfg)
         if depth not in [*CHANNELS]:
-            raise ValueError(f'depth={depth!r}: expected 8, 11 or 13')
+            raise ConfigError(f'depth={depth!r}: expected 8, 11 or 13')
         self.depth = depth
         in_channels = 3
         for index, channels in enumerate(CHANNELS[depth]):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.backbones.cifar_resnet import STRIDES, blocks_per_stage, conv3x3
 from reviewkd_mm.models.backbones.staged_backbone import KAIMING_INIT, StagedBackbone
 from reviewkd_mm.registry import MODELS
@@ -124,9 +125,9 @@ class CIFARWideResNet(StagedBackbone):
         super().__init__(out_indices, frozen_stages, norm_eval, init_cfg)
         blocks = blocks_per_stage(depth, offset=4)
         if not isinstance(widen_factor, int) or widen_factor < 1:
-            raise ValueError(f'widen_factor={widen_factor!r}: expected an int >= 1')
+            raise ConfigError(f'widen_factor={widen_factor!r}: expected an int >= 1')
         if not 0 <= drop_rate < 1:
-            raise ValueError(f'drop_rate={drop_rate!r}: expected a number in [0, 1)')
+            raise ConfigError(f'drop_rate={drop_rate!r}: expected a number in [0, 1)')
         self.depth = depth
         self.widen_factor = widen_factor
         channels = (16, 16 * widen_factor, 32 * widen_factor, 64 * widen_factor)

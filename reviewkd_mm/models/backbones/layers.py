@@ -6,6 +6,8 @@ import math
 
 from torch import nn
 
+from reviewkd_mm.errors import ConfigError
+
 
 def conv_norm(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
@@ -41,6 +43,6 @@ def check_widen_factor(widen_factor: float, narrowest: int) -> None:
     """
     valid = isinstance(widen_factor, (int, float)) and 1 <= narrowest * widen_factor < math.inf
     if not valid:
-        raise ValueError(
+        raise ConfigError(
             f'widen_factor={widen_factor!r}: expected a number of {1 / narrowest} or more'
         )

@@ -9,6 +9,8 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from reviewkd_mm.errors import ConfigError
+
 # '_BatchNorm' rather than 'BatchNorm2d': SyncBN conversion comes before the initialisation.
 KAIMING_INIT = [
     {'type': 'Kaiming', 'layer': 'Conv2d', 'mode': 'fan_out', 'nonlinearity': 'relu'},
@@ -48,9 +50,9 @@ class StagedBackbone(BaseBackbone):
         stages = range(len(self.stage_names))
         indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
         if not indices or any(index not in stages for index in indices):
-            raise ValueError(f'out_indices={out_indices!r}: expected some of {[*stages]}')
+            raise ConfigError(f'out_indices={out_indices!r}: expected some of {[*stages]}')
         if frozen_stages not in range(-1, len(stages) + 1):
-            raise ValueError(
+            raise ConfigError(
                 f'frozen_stages={frozen_stages!r}: expected -1 (none), 0 (the stem) '
                 f'to {len(stages)} (all)'
             )

@@ -9,6 +9,7 @@ from mmengine.dist import get_world_size
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.connectors.attention_fusion import attention_fusion
 from reviewkd_mm.registry import MODELS
 
@@ -98,7 +99,7 @@ class ABF(nn.Module):
         """
         if (residual is not None) != self.fuse:
             expected = 'a residual' if self.fuse else 'no residual'
-            raise ValueError(f'ABF was built with fuse={self.fuse} and takes {expected}')
+            raise ConfigError(f'ABF was built with fuse={self.fuse} and takes {expected}')
         if len(x) == 1:
             self._check_one_image(x.shape[-2:], out_size or x.shape[-2:])
         x = self.conv1(x)
@@ -125,7 +126,7 @@ class ABF(nn.Module):
             ValueError: If the ABF has no attention: the deepest one, or ``attention=False``.
         """
         if self.att_conv is None:
-            raise ValueError(
+            raise ConfigError(
                 f'{self.name}: ABF was built with fuse={self.fuse} and has no attention maps; '
                 'expected one with fuse=True and attention=True'
             )
@@ -143,7 +144,7 @@ class ABF(nn.Module):
             ('teacher', self.conv2, teacher),
         ):
             if height * width == 1 and _needs_several_values(conv.norm):
-                raise ValueError(
+                raise ConfigError(
                     f'{self.name}: BatchNorm needs more than one value per channel in training, '
                     f"but at the {side}'s size there is one image of one pixel, shape "
                     f'(1, {conv.out_channels}, 1, 1). Train with a batch of at least 2 images '

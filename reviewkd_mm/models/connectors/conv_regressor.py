@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.registry import MODELS
 from reviewkd_mm.utils import check_bool
 
@@ -49,7 +50,7 @@ class ConvRegressor(nn.Module):
     ) -> None:
         super().__init__()
         if not in_channels or len(in_channels) != len(out_channels):
-            raise ValueError(
+            raise ConfigError(
                 'expected as many student features as teacher features, at least one: got '
                 f'in_channels={list(in_channels)} and out_channels={list(out_channels)}'
             )
@@ -81,7 +82,7 @@ class ConvRegressor(nn.Module):
         """
         sizes = [x.shape[-2:] for x in features] if out_sizes is None else out_sizes
         if not len(features) == len(sizes) == len(self.convs):
-            raise ValueError(
+            raise ConfigError(
                 f'expected {len(self.convs)} features and as many sizes, got {len(features)} '
                 f'and {len(sizes)}'
             )

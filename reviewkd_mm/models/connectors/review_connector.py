@@ -8,6 +8,7 @@ from numbers import Integral
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.connectors.abf import ABF
 from reviewkd_mm.registry import MODELS
 from reviewkd_mm.utils import check_bool
@@ -56,7 +57,7 @@ class ReviewConnector(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if not in_channels or len(in_channels) != len(out_channels):
-            raise ValueError(
+            raise ConfigError(
                 'the review mechanism needs as many student features as teacher features, at '
                 f'least one: got in_channels={list(in_channels)} ({len(in_channels)}) and '
                 f'out_channels={list(out_channels)} ({len(out_channels)})'
@@ -64,7 +65,7 @@ class ReviewConnector(BaseModule):
         if mid_channels is None:
             mid_channels = min(512, in_channels[-1])
         if not isinstance(mid_channels, Integral) or mid_channels < 1:
-            raise ValueError(f'mid_channels={mid_channels!r}: expected an integer of at least 1')
+            raise ConfigError(f'mid_channels={mid_channels!r}: expected an integer of at least 1')
         check_bool('attention', attention)
         deepest = len(in_channels) - 1
         self.abfs = nn.ModuleList(
@@ -95,7 +96,7 @@ class ReviewConnector(BaseModule):
         """
         sizes = [None] * len(features) if out_sizes is None else out_sizes
         if not len(features) == len(sizes) == len(self.abfs):
-            raise ValueError(
+            raise ConfigError(
                 f'expected {len(self.abfs)} features and as many sizes, got {len(features)} '
                 f'and {len(sizes)}'
             )

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from reviewkd_mm.errors import MissingFileError, RunError
 from reviewkd_mm.files.safe_loading import UntrustedError, describe_damage, load_checkpoint
 from reviewkd_mm.utils import did_you_mean
 
@@ -55,7 +56,7 @@ def load_weights(
     problems = describe_mismatch(missing, unexpected, errors, allow_mismatch)
     if problems:
         where = f"{key}='{checkpoint}'"
-        raise RuntimeError(f'{where} does not fit {type(model).__name__}: {problems}')
+        raise RunError(f'{where} does not fit {type(model).__name__}: {problems}')
 
 
 def read_checkpoint(checkpoint: str, key: str, trust: bool = False) -> Mapping[str, Any]:
@@ -78,16 +79,16 @@ def read_checkpoint(checkpoint: str, key: str, trust: bool = False) -> Mapping[s
         raise UntrustedError(f"{key}='{checkpoint}' was {error}") from error
     except Exception as error:  # What unpickling raises depends on where a file is broken.
         reason = describe_damage(error)
-        raise RuntimeError(f"{key}='{checkpoint}' is no readable checkpoint: {reason}") from error
+        raise RunError(f"{key}='{checkpoint}' is no readable checkpoint: {reason}") from error
     weights = content.get('state_dict', content) if isinstance(content, Mapping) else content
     if not isinstance(weights, Mapping):
-        raise RuntimeError(
+        raise RunError(
             f"{key}='{checkpoint}' is no checkpoint: expected a dict of weights by name, got "
             f'{type(weights).__name__}'
         )
     strange = next((name for name in weights if not isinstance(name, str)), None)
     if strange is not None:
-        raise RuntimeError(
+        raise RunError(
             f"{key}='{checkpoint}' is no checkpoint: expected a dict of weights by name, got "
             f'{strange!r} as a name'
         )
@@ -114,7 +115,7 @@ def check_finite(model: nn.Module, where: str) -> None:
         and (value.isnan().any() or (name in parameters and value.isinf().any()))
     ]
     if names:
-        raise RuntimeError(
+        raise RunError(
             f'{where}: expected finite numbers, but {len(names)} weights are NaN or infinite '
             f'({_few(names)}): its training has diverged, or the file is damaged'
         )
@@ -134,11 +135,11 @@ def check_checkpoint_exists(checkpoint: str, key: str) -> None:
     if '://' in checkpoint or path.is_file():
         return
     if path.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{key}='{checkpoint}': expected the file of a checkpoint, but this is a folder"
         )
     beside = sorted(file.name for file in path.parent.glob('*.pth'))
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{key}='{checkpoint}': there is no such file; {did_you_mean(path.name, beside)}"
     )
 

@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError, RunError, config_key
 from reviewkd_mm.models.distillers.channels_last import set_memory_format, thin_strided_convs
 from reviewkd_mm.models.distillers.checkpoint import (
     STUDENT,
@@ -30,7 +31,7 @@ from reviewkd_mm.models.distillers.teacher_options import TeacherOptions
 from reviewkd_mm.models.distillers.transfer import build_transfers
 from reviewkd_mm.models.losses.checks import check_loss_weight
 from reviewkd_mm.registry import MODELS
-from reviewkd_mm.utils import check_bool, config_key, forked_rng
+from reviewkd_mm.utils import check_bool, forked_rng
 
 # Whatever is drawn beside the student is drawn from this seed, the same on every rank.
 SEED = 0
@@ -106,7 +107,7 @@ class Distiller(BaseModel):
         trust_checkpoint: bool = False,
     ) -> None:
         if student is teacher and isinstance(student, nn.Module):
-            raise ValueError('student and teacher are the same module; give a copy as teacher')
+            raise ConfigError('student and teacher are the same module; give a copy as teacher')
         for name, switch in (
             ('teacher_train_bn', teacher_train_bn),
             ('channels_last', channels_last),
@@ -120,7 +121,7 @@ class Distiller(BaseModel):
         options = TeacherOptions(teacher_dtype, teacher_fold_bn, teacher_compile, teacher_stream)
         built = _build_student(student, data_preprocessor)
         if getattr(built, 'with_head', True) is False:
-            raise ValueError("student: the key 'head' is missing: without it no loss trains it")
+            raise ConfigError("student: the key 'head' is missing: without it no loss trains it")
         super().__init__(data_preprocessor=getattr(built, 'data_preprocessor', None))
         PixelFormat.of(self.data_preprocessor).check('student', image_channels(built))
         self.student = built
@@ -246,7 +247,7 @@ class Distiller(BaseModel):
             self._teacher.join(recorders)
             for name, transfer in self.transfers.items():
                 if f'loss_{name}' in losses:
-                    raise RuntimeError(
+                    raise RunError(
                         f"transfers.{name}: the student has a loss of the name 'loss_{name}'; "
                         'rename the transfer'
                     )
@@ -272,7 +273,7 @@ class Distiller(BaseModel):
                 transfer.check_student_learns(self.student)
         if 'loss' in losses:
             if 'loss_cls' in losses:
-                raise RuntimeError(
+                raise RunError(
                     "the student's losses 'loss' and 'loss_cls' would both be logged as 'loss_cls'"
                 )
             losses = {'loss_cls' if key == 'loss' else key: v for key, v in losses.items()}
@@ -362,7 +363,7 @@ def _read_patterns(given: str | Sequence[str]) -> tuple[str, ...]:
     patterns = [given] if isinstance(given, str) else given
     is_list = isinstance(patterns, Sequence)
     if not is_list or not all(isinstance(pattern, str) for pattern in patterns):
-        raise ValueError(
+        raise ConfigError(
             f"allow_mismatch={given!r}: expected patterns of names, such as 'teacher.head.*'"
         )
     return tuple(patterns)
@@ -381,7 +382,7 @@ def _check_loaded(distiller: Distiller, incompatible: Any) -> None:
     distiller._loading = (), []
     problems = describe_mismatch(*incompatible, errors, patterns)
     if problems:
-        raise RuntimeError(f'the checkpoint does not fit the distiller: {problems}')
+        raise RunError(f'the checkpoint does not fit the distiller: {problems}')
     check_finite(distiller, 'the checkpoint of the distiller')
     for names in incompatible:  # What is allowed is no error of torch's strict loading either.
         names[:] = [name for name in names if not allowed([name], patterns)]

@@ -17,8 +17,9 @@ from torch import nn
 from reviewkd_mm.config import is_distiller, read_config
 from reviewkd_mm.config.explain import explained
 from reviewkd_mm.config.files import config_root
+from reviewkd_mm.errors import ConfigError, MissingFileError, config_key
 from reviewkd_mm.registry import MODELS
-from reviewkd_mm.utils import config_key, did_you_mean
+from reviewkd_mm.utils import did_you_mean
 from reviewkd_mm.version_check import how_to_install
 
 # Of a model's config what is a module, and so a dict.
@@ -61,7 +62,7 @@ class ModelSource:
         """
         for name, part in self.cfg.items():
             if name in PARTS and not isinstance(part, (Mapping, list, tuple, type(None))):
-                raise ValueError(f"{role}.{name}={part!r}: expected a dict with the key 'type'")
+                raise ConfigError(f"{role}.{name}={part!r}: expected a dict with the key 'type'")
         # Detectors read their settings as attributes, which a plain dict has not.
         cfg = ConfigDict(copy.deepcopy(self.cfg))
         with (
@@ -93,16 +94,18 @@ def read_source(role: str, value: Mapping | str | Path) -> ModelSource:
     """
     if isinstance(value, Mapping):
         if 'type' not in value:
-            raise ValueError(f"{role}: expected a model config with the key 'type', got {value!r}")
+            raise ConfigError(
+                f"{role}: expected a model config with the key 'type', got {value!r}"
+            )
         return ModelSource(copy.deepcopy(dict(value)))
     if not isinstance(value, (str, Path)):
-        raise TypeError(
+        raise ConfigError(
             f'{role}={value!r}: expected a model config, a config path or a module, got '
             f'{type(value).__name__}'
         )
     cfg, checkpoint = _read_file(role, str(value))
     if 'model' not in cfg:
-        raise ValueError(f"{role}='{value}': this config file has no 'model'")
+        raise ConfigError(f"{role}='{value}': this config file has no 'model'")
     return student_source(cfg, checkpoint)
 
 
@@ -149,7 +152,7 @@ def _read_file(role: str, path: str) -> tuple[Config, str | None]:
             return read_config(path), None
     spec = find_spec(package)
     if spec is None or spec.origin is None:  # A folder that happens to be importable has none.
-        raise ImportError(
+        raise ConfigError(
             f"{role}='{path}': the package '{package}' is not installed{how_to_install(package)}"
         )
     file = config_root(package) / name
@@ -178,4 +181,4 @@ def _check_exists(role: str, value: str, file: Path) -> None:
     else:
         folders = [path.name for path in folder.parent.glob('*') if path.is_dir()]
         hint = did_you_mean(folder.name, folders)
-    raise FileNotFoundError(f"{role}='{value}': there is no such config file; {hint}")
+    raise MissingFileError(f"{role}='{value}': there is no such config file; {hint}")

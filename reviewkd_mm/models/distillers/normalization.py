@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
+
 # Attributes of MMEngine's and MMDetection's, of MMPretrain's, of OpenMMLab's MMSegmentation's.
 SWAPPED = ('_channel_conversion', 'to_rgb', 'channel_conversion')
 PAD_VALUE = ('pad_value', 'pad_val')
@@ -60,10 +62,10 @@ class PixelFormat:
             where = f'{role}.data_preprocessor.{name}={values.tolist()}'
             # The first convolution of some networks reads several pixels as channels.
             if len(values) not in (1, 3, channels):
-                raise ValueError(f'{where}: expected one number, or one for each channel')
+                raise ConfigError(f'{where}: expected one number, or one for each channel')
             if not values.isfinite().all() or (name == 'std' and (values <= 0).any()):
                 more = ' greater than 0' if name == 'std' else ''
-                raise ValueError(f'{where}: expected finite numbers{more}')
+                raise ConfigError(f'{where}: expected finite numbers{more}')
 
 
 class Renormalize(nn.Module):

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError, RunError, config_key
 from reviewkd_mm.models.recorders import Recorder
-from reviewkd_mm.utils import config_key
 
 # Fully convolutional models take the small image; some transformers insist on their own size.
 IMAGE_SIZES = (64, 224)
@@ -67,7 +67,7 @@ def probe(model: nn.Module, recorders: Mapping[str, Recorder]) -> Forward:
             continue
         if all(recorder.recorded for recorder in recorders.values()):
             return forward
-    raise RuntimeError(_why(model, recorders, failure)) from failure
+    raise RunError(_why(model, recorders, failure)) from failure
 
 
 @torch.no_grad()
@@ -126,7 +126,7 @@ def check_shapes(model: nn.Module, key: str) -> None:
             found.append((channels.groups(), error))
     (channels, error), (channels_of_another_size, _) = found
     if channels == channels_of_another_size:  # Those of a flattened map change with the image.
-        raise ValueError(
+        raise ConfigError(
             f'{key}: expected parts that fit together, in_channels of the head the channels that '
             f'backbone or neck give ({error})'
         ) from error

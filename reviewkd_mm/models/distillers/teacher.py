@@ -14,6 +14,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel, PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from reviewkd_mm.errors import ConfigError, MissingFileError
 from reviewkd_mm.models.distillers.channels_last import contiguous_gradients, contiguous_inputs
 from reviewkd_mm.models.distillers.checkpoint import (
     check_checkpoint_exists,
@@ -278,7 +279,7 @@ def build_teacher(
         RuntimeError: If the checkpoint does not fit.
     """
     if checkpoint is not None and not (isinstance(checkpoint, (str, Path)) and str(checkpoint)):
-        raise ValueError(
+        raise ConfigError(
             f"teacher_ckpt={checkpoint!r}: expected the path or URL of the teacher's weights, or "
             f"'{RANDOM}' for an untrained teacher"
         )
@@ -309,7 +310,7 @@ def build_teacher(
 def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:
     if checkpoint is None:
         name = teacher.get('type') if isinstance(teacher, Mapping) else teacher
-        raise ValueError(
+        raise ConfigError(
             f"teacher='{name}' has no known checkpoint: set teacher_ckpt to the path or URL of "
             f"its weights, or to '{RANDOM}' for an untrained teacher"
         )
@@ -318,7 +319,7 @@ def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:
     try:
         check_checkpoint_exists(checkpoint, 'teacher_ckpt')
     except FileNotFoundError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'{error}. Train the teacher with its config in configs/baselines, convert a '
             'published checkpoint with tools/model_converters, or give the path of another one; '
             f"'{RANDOM}' stands for an untrained teacher"

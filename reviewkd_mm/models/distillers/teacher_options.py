@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.distillers.fold_batch_norm import fold_batch_norm
 from reviewkd_mm.models.distillers.probe import FAILURES
 from reviewkd_mm.utils import did_you_mean
@@ -43,7 +44,7 @@ class TeacherOptions:
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in DTYPES:
-            raise ValueError(
+            raise ConfigError(
                 f'teacher_dtype={self.dtype!r}: expected None, which follows the student, or one '
                 f'of {[*DTYPES]}; {did_you_mean(str(self.dtype), DTYPES)}'
             )

@@ -12,13 +12,14 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from reviewkd_mm.config.explain import explained, find_refusal
+from reviewkd_mm.config.explain import explained
+from reviewkd_mm.errors import ConfigError, RunError, config_key, find_user_error
 from reviewkd_mm.models.distillers.compiled import Compiled
 from reviewkd_mm.models.distillers.probe import evaluating
 from reviewkd_mm.models.distillers.warmup import warmup_factor
 from reviewkd_mm.models.recorders import Recorder
 from reviewkd_mm.registry import MODELS, SCOPE
-from reviewkd_mm.utils import config_key, did_you_mean
+from reviewkd_mm.utils import did_you_mean
 
 KEYS = ('student', 'teacher', 'connector', 'loss', 'warmup_epochs')
 
@@ -59,7 +60,7 @@ class Transfer(nn.Module):
             self._loss_cfg = loss if _takes_channels(loss) else None
             self.loss = _build(loss) if self._loss_cfg is None else None
         if not isinstance(warmup_epochs, Real) or not 0 <= warmup_epochs < float('inf'):
-            raise ValueError(f'warmup_epochs={warmup_epochs!r}: expected a number of epochs >= 0')
+            raise ConfigError(f'warmup_epochs={warmup_epochs!r}: expected a number of epochs >= 0')
         self.warmup_epochs = warmup_epochs
         built = isinstance(connector, nn.Module)
         self._connector_cfg = None if built else connector
@@ -145,7 +146,7 @@ class Transfer(nn.Module):
         for tap in self.student_recorder.taps:
             cut = not all(feature.requires_grad for feature in tap.features())
             if cut and tap.trainable(student):
-                raise RuntimeError(
+                raise RunError(
                     f"student tap '{tap.source}' carries no gradient although its stage trains: "
                     'the student detaches it, or recomputes it under reentrant activation '
                     'checkpointing. Tap a module outside of that'
@@ -191,9 +192,9 @@ def _tried(module: nn.Module | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if find_refusal(error) is not None:
+        if find_user_error(error) is not None:
             raise
-        raise ValueError(
+        raise ConfigError(
             f'{type(module).__name__} cannot take the features: expected a connector, called with '
             "the student's features, or a loss, called with the student's and the teacher's "
             f'({type(error).__name__}: {error})'
@@ -237,7 +238,7 @@ def build_transfers(transfers: Mapping[str, Mapping]) -> nn.ModuleDict:
         ValueError: If a name or an argument is not valid.
     """
     if not isinstance(transfers, Mapping) or not transfers:
-        raise ValueError(
+        raise ConfigError(
             f'transfers={transfers!r}: expected a dict of at least one transfer, such as '
             "dict(review=dict(student='neck', teacher='neck', loss=dict(type='HCLLoss')))"
         )
@@ -252,22 +253,22 @@ def build_transfers(transfers: Mapping[str, Mapping]) -> nn.ModuleDict:
 
 def _check_name(name: str) -> None:
     if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError('expected a name of letters, digits and underscores')
+        raise ConfigError('expected a name of letters, digits and underscores')
     if hasattr(nn.ModuleDict(), name):
-        raise ValueError(f"'{name}' is taken by a method of torch.nn.ModuleDict; choose another")
+        raise ConfigError(f"'{name}' is taken by a method of torch.nn.ModuleDict; choose another")
     if name == 'cls':
-        raise ValueError("it would be logged as loss_cls, which is the student's own; rename it")
+        raise ConfigError("it would be logged as loss_cls, which is the student's own; rename it")
 
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
     if not isinstance(arguments, Mapping):
-        raise TypeError(f'expected a dict with {", ".join(KEYS)}, got {arguments!r}')
+        raise ConfigError(f'expected a dict with {", ".join(KEYS)}, got {arguments!r}')
     for key in arguments:
         if key not in KEYS:
-            raise ValueError(f"there is no key '{key}'; {did_you_mean(key, KEYS)}")
+            raise ConfigError(f"there is no key '{key}'; {did_you_mean(key, KEYS)}")
     for key in ('student', 'teacher', 'loss'):
         if key not in arguments:
-            raise ValueError(f"the key '{key}' is missing")
+            raise ConfigError(f"the key '{key}' is missing")
 
 
 def _takes_channels(cfg: Mapping | nn.Module) -> bool:
@@ -286,14 +287,14 @@ def _build_for(cfg: Mapping, student: Sequence[Tensor], teacher: list[Tensor]) -
         channels = [_channels(feature) for feature in features]
         given = cfg.get(key, channels)
         if (list(given) if isinstance(given, Sequence) else [given]) != channels:
-            raise ValueError(f'{key}={given}, but the taps give {channels}')
+            raise ConfigError(f'{key}={given}, but the taps give {channels}')
         inferred[key] = given
     return _build({**cfg, **inferred})
 
 
 def _channels(feature: Tensor) -> int:
     if feature.dim() != 4:
-        raise ValueError(
+        raise ConfigError(
             f'a tap gives features of shape {tuple(feature.shape)}; expected (N, C, H, W) '
             'or (N, C)'
         )
@@ -310,11 +311,11 @@ def _build(cfg: Mapping | nn.Module) -> nn.Module:
 
 def _find_type(cfg: Mapping) -> type:
     if not isinstance(cfg, Mapping) or 'type' not in cfg:
-        raise TypeError(f"expected a dict with the key 'type', got {cfg!r}")
+        raise ConfigError(f"expected a dict with the key 'type', got {cfg!r}")
     if callable(cfg['type']):
         return cfg['type']
     if not isinstance(cfg['type'], str):
-        raise ValueError(f"type={cfg['type']!r}: expected the name of a class, such as 'HCLLoss'")
+        raise ConfigError(f"type={cfg['type']!r}: expected the name of a class, such as 'HCLLoss'")
     with MODELS.switch_scope_and_registry(cfg.get('_scope_') or SCOPE) as registry:
         try:
             found = registry.get(cfg['type'])
@@ -322,7 +323,7 @@ def _find_type(cfg: Mapping) -> type:
             found = None
     if found is None:
         name = cfg['type'].rpartition('.')[-1]
-        raise ValueError(f"type='{cfg['type']}' is not registered; {_nearest_type(name)}")
+        raise ConfigError(f"type='{cfg['type']}' is not registered; {_nearest_type(name)}")
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mmengine.logging import MessageHub
 
+from reviewkd_mm.errors import RunError
+
 
 def warmup_factor(warmup_epochs: float) -> float:
     """Return ``min(1, epoch / warmup_epochs)`` of the running training, epochs counted from 0.
@@ -26,7 +28,7 @@ def warmup_factor(warmup_epochs: float) -> float:
     if hub.get_info('loop_stage') != 'train':
         return 1.0
     if hub.get_info('max_epochs') == 1 and hub.get_info('iters_per_epoch') is None:
-        raise RuntimeError(
+        raise RunError(
             f'warmup_epochs={warmup_epochs}: this run counts one epoch, so the loss would be 0 '
             "throughout. In an iteration-based loop add dict(type='reviewkd_mm.EpochInfoHook') to "
             'custom_hooks; in a run of one epoch set warmup_epochs=0'

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.losses.settings import check_factor
 
 
@@ -36,13 +37,13 @@ def check_pairs(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
         ValueError: If they do not, with the stage that differs.
     """
     if not student or len(student) != len(teacher):
-        raise ValueError(
+        raise ConfigError(
             f'expected as many student as teacher features, at least one: got {len(student)} '
             f'and {len(teacher)}'
         )
     for stage, (s, t) in enumerate(zip(student, teacher, strict=True)):
         if s.shape != t.shape:
-            raise ValueError(
+            raise ConfigError(
                 f'stage {stage}: the student feature has shape {tuple(s.shape)}, the teacher '
                 f"feature {tuple(t.shape)}; a connector must map the student's onto the teacher's"
             )

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.dist import all_gather
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.losses.checks import check_loss_weight
 from reviewkd_mm.models.losses.memory_bank import MemoryBank
 from reviewkd_mm.models.losses.samples import class_labels, sample_indices
@@ -67,9 +68,9 @@ class CRDLoss(nn.Module):
         super().__init__()
         check_positive('tau', tau)
         if check_factor('momentum', momentum) > 1:
-            raise ValueError(f'momentum={momentum}: expected a number in [0, 1]')
+            raise ConfigError(f'momentum={momentum}: expected a number in [0, 1]')
         if not 0 < num_negatives < num_samples:
-            raise ValueError(
+            raise ConfigError(
                 f'num_negatives={num_negatives}: expected at least 1 and less than the length of '
                 f'the training set, num_samples={num_samples}'
             )
@@ -161,5 +162,5 @@ def _one(key: str, channels: int | Sequence[int]) -> int:
     if not isinstance(channels, Sequence):
         return channels
     if len(channels) != 1:
-        raise ValueError(f'{key}={list(channels)}: expected the channels of one feature')
+        raise ConfigError(f'{key}={list(channels)}: expected the channels of one feature')
     return channels[0]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.losses.checks import check_loss_weight, check_pairs
 from reviewkd_mm.models.losses.samples import class_labels
 from reviewkd_mm.models.losses.settings import check_factor, check_positive
@@ -73,7 +74,7 @@ class DKDLoss(nn.Module):
         teacher = one_vector('teacher logits', teacher_logits)
         check_pairs([student], [teacher])
         if student.shape[1] < 2:
-            raise ValueError(f'expected logits of 2 classes or more, got {student.shape[1]}')
+            raise ConfigError(f'expected logits of 2 classes or more, got {student.shape[1]}')
         labels = class_labels(data_samples, student)
         (s_target, s_others), (t_target, t_others) = (
             _decouple(logits / self.tau, labels) for logits in (student, teacher)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.losses.checks import check_loss_weight, check_pairs, full_precision
 from reviewkd_mm.registry import MODELS
 
@@ -41,7 +42,7 @@ class HCLLoss(nn.Module):
     def __init__(self, loss_weight: float = 1.0, levels: Sequence[int] = (4, 2, 1)) -> None:
         super().__init__()
         if not isinstance(levels, Sequence) or not all(_is_level(level) for level in levels):
-            raise ValueError(f'levels={levels!r}: expected positive integers, such as (4, 2, 1)')
+            raise ConfigError(f'levels={levels!r}: expected positive integers, such as (4, 2, 1)')
         self.loss_weight = check_loss_weight(loss_weight)
         self.levels = tuple(levels)
 
@@ -64,7 +65,7 @@ class HCLLoss(nn.Module):
         check_pairs(student_features, teacher_features)
         for feature in student_features:
             if feature.dim() != 4:
-                raise ValueError(f'expected features (N, C, H, W), got {tuple(feature.shape)}')
+                raise ConfigError(f'expected features (N, C, H, W), got {tuple(feature.shape)}')
         stages = zip(student_features, teacher_features, strict=True)
         losses = [_StageLoss.apply(f, t, self.levels) for f, t in stages]
         return self.loss_weight * sum(losses)

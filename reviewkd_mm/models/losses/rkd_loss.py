@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.losses.checks import check_loss_weight
 from reviewkd_mm.models.losses.settings import check_factor
 from reviewkd_mm.models.losses.vectors import one_vector
@@ -71,7 +72,7 @@ class RKDLoss(nn.Module):
         student = one_vector('student features', student_features)
         teacher = one_vector('teacher features', teacher_features)
         if len(student) != len(teacher):
-            raise ValueError(
+            raise ConfigError(
                 f'the student feature has shape {tuple(student.shape)}, the teacher feature '
                 f'{tuple(teacher.shape)}; expected (N, C) of the same N'
             )

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reviewkd_mm.errors import ConfigError
+
 # Samples are Python objects that differ in every step: a compiler is given the tensors alone.
 
 
@@ -29,14 +31,14 @@ def class_labels(data_samples: Sequence[Any] | None, like: Tensor) -> Tensor:
     """
     _check_count(data_samples, len(like))
     if any('gt_score' in sample for sample in data_samples):
-        raise ValueError(
+        raise ConfigError(
             'the samples have gt_score, the soft labels that Mixup and CutMix make: expected one '
             'class an image. Leave batch_augments and to_onehot out of the data_preprocessor'
         )
     labels = [sample.get('gt_label') for sample in data_samples]
     for label in labels:
         if not isinstance(label, Tensor) or label.numel() != 1:
-            raise ValueError(
+            raise ConfigError(
                 f'a sample has gt_label={label!r}: expected one class an image, as the data sets '
                 'and PackInputs of MMPretrain give it'
             )
@@ -63,12 +65,12 @@ def sample_indices(data_samples: Sequence[Any] | None, like: Tensor, length: int
     indices = [sample.get('sample_idx') for sample in data_samples]
     for index in indices:
         if not isinstance(index, Integral):
-            raise ValueError(
+            raise ConfigError(
                 f'a sample has sample_idx={index!r}: expected its index in the data set. Add '
                 "'sample_idx' to the meta_keys of PackInputs in the training pipeline"
             )
         if not 0 <= index < length:
-            raise ValueError(
+            raise ConfigError(
                 f'a sample has sample_idx={index}, but num_samples={length}: expected '
                 'num_samples to be the length of the training set'
             )
@@ -78,4 +80,4 @@ def sample_indices(data_samples: Sequence[Any] | None, like: Tensor, length: int
 def _check_count(data_samples: Sequence[Any] | None, count: int) -> None:
     if data_samples is None or len(data_samples) != count:
         given = 'none' if data_samples is None else len(data_samples)
-        raise ValueError(f'expected a data sample of each of {count} images, got {given}')
+        raise ConfigError(f'expected a data sample of each of {count} images, got {given}')

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from numbers import Real
 
+from reviewkd_mm.errors import ConfigError
+
 
 def check_positive(name: str, value: float) -> float:
     """Return a setting if it is a finite number greater than 0.
@@ -20,7 +22,7 @@ def check_positive(name: str, value: float) -> float:
         ValueError: If it is anything else.
     """
     if not _is_number(value) or not 0 < value < math.inf:
-        raise ValueError(f'{name}={value!r}: expected a finite number greater than 0')
+        raise ConfigError(f'{name}={value!r}: expected a finite number greater than 0')
     return value
 
 
@@ -38,7 +40,7 @@ def check_factor(name: str, value: float) -> float:
         ValueError: If it is anything else.
     """
     if not _is_number(value) or not 0 <= value < math.inf:
-        raise ValueError(f'{name}={value!r}: expected a finite number >= 0')
+        raise ConfigError(f'{name}={value!r}: expected a finite number >= 0')
     return value
 
 

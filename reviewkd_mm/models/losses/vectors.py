@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.losses.checks import full_precision
 
 
@@ -25,8 +26,8 @@ def one_vector(name: str, value: Tensor | Sequence[Tensor]) -> Tensor:
     """
     if not isinstance(value, Tensor):
         if len(value) != 1:
-            raise ValueError(f'expected one {name} tensor, got {len(value)}')
+            raise ConfigError(f'expected one {name} tensor, got {len(value)}')
         value = value[0]
     if value.dim() == 2 or (value.dim() == 4 and value.shape[-2:] == (1, 1)):
         return full_precision(value.flatten(1))
-    raise ValueError(f'expected {name} of shape (N, C) or (N, C, 1, 1), got {tuple(value.shape)}')
+    raise ConfigError(f'expected {name} of shape (N, C) or (N, C, 1, 1), got {tuple(value.shape)}')

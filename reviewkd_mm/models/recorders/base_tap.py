@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from reviewkd_mm.errors import ConfigError, RunError
 from reviewkd_mm.models.recorders.module_path import ancestry, find_module
 
 
@@ -33,7 +34,7 @@ class BaseTap(metaclass=ABCMeta):
 
     def __init__(self, source: str, call: int = -1) -> None:
         if not isinstance(call, int) or isinstance(call, bool):
-            raise ValueError(f'call={call!r}: expected the index of a call, such as 0 or -1')
+            raise ConfigError(f'call={call!r}: expected the index of a call, such as 0 or -1')
         self.source = source
         self.call = call
         self.recording = False
@@ -104,11 +105,11 @@ class BaseTap(metaclass=ABCMeta):
         """
         value = self._wanted()
         if value is None:
-            raise RuntimeError(self._why_nothing())
+            raise RunError(self._why_nothing())
         overwritten = value.overwritten
         self._overwritten.setdefault(value.training, overwritten)
         if overwritten and not value.cloned:
-            raise RuntimeError(
+            raise RunError(
                 f"the value at tap '{self.source}' was overwritten by an in-place op that did not "
                 'act in the first forward; tap a module before or after that op'
             )
@@ -158,7 +159,7 @@ class BaseTap(metaclass=ABCMeta):
             for item in value:
                 yield from self._flatten(item)
         else:
-            raise TypeError(
+            raise ConfigError(
                 f"tap '{self.source}' reads a {type(value).__name__}; expected a tensor, or a "
                 'tuple, list or dict of tensors'
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.utils import did_you_mean
 
 
@@ -38,12 +39,12 @@ def ancestry(model: nn.Module, path: str) -> list[nn.Module]:
         ValueError: If there is no such module.
     """
     if not isinstance(path, str) or not path:
-        raise ValueError(f'expected the path of a module, got {path!r}')
+        raise ConfigError(f'expected the path of a module, got {path!r}')
     modules, walked = [model], []
     for name in path.split('.'):
         child = _child(modules[-1], name)
         if child is None:
-            raise ValueError(_missing(modules[-1], '.'.join(walked), name, path))
+            raise ConfigError(_missing(modules[-1], '.'.join(walked), name, path))
         walked.append(name)
         modules.append(child)
     return modules

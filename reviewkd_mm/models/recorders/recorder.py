@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from reviewkd_mm.config.explain import explained
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.recorders.base_tap import BaseTap
 from reviewkd_mm.registry import MODELS, SCOPE, Registry
 from reviewkd_mm.utils import did_you_mean
@@ -38,7 +39,7 @@ class Recorder:
     def __init__(self, taps: Tap | Sequence[Tap]) -> None:
         taps = list(taps) if isinstance(taps, (list, tuple)) else [taps]
         if not taps:
-            raise ValueError('expected at least one tap, got an empty list')
+            raise ConfigError('expected at least one tap, got an empty list')
         self.taps = [_build(tap) for tap in taps]
 
     def attach(self, model: nn.Module) -> None:
@@ -111,12 +112,12 @@ def _build(tap: Tap) -> BaseTap:
     if isinstance(tap, str):
         tap = dict(type='ModuleOutputs', source=tap)
     if not isinstance(tap, Mapping) or 'type' not in tap:
-        raise TypeError(
+        raise ConfigError(
             f"expected a module path or a dict(type='ModuleInputs', source=...), got {tap!r}"
         )
     with MODELS.switch_scope_and_registry(SCOPE) as registry:
         if not _is_tap(_find_type(registry, tap['type'])):
-            raise ValueError(_no_tap(tap))
+            raise ConfigError(_no_tap(tap))
         with explained(tap, always=True):
             return registry.build(dict(tap))
 
