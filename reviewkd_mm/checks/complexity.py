@@ -61,24 +61,10 @@ def copy_to(model: nn.Module, device: str) -> nn.Module:
     return copy.deepcopy(model).to(device).eval()
 
 
-def image_for(model: nn.Module, size: Size) -> Tensor:
-    """Draw a noise image that a model can read.
-
-    Args:
-        model (nn.Module): The model.
-        size (tuple[int, int]): (height, width).
-
-    Returns:
-        Tensor: The image (1, C, H, W) on the model's device and in its dtype.
-    """
-    dummy = dummy_images(model, size=1)
-    return torch.randn(1, dummy.shape[1], *size, device=dummy.device).to(dummy.dtype)
-
-
 @torch.no_grad()
 def _count(model: nn.Module, forward: Forward, size: Size) -> int:
     # What get_model_complexity_info counts them with, without a second run for activations.
-    analyzer = FlopAnalyzer(_Run(model, forward), (image_for(model, size),))
+    analyzer = FlopAnalyzer(_Run(model, forward), (dummy_images(model, size=size),))
     with _no_tracer_warnings():
         return int(analyzer.total())
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.connectors import ReviewConnector
 from reviewkd_mm.models.distillers import Distiller, Transfer
-from reviewkd_mm.models.distillers.probe import Forward, probe
-from reviewkd_mm.models.recorders import ModuleInputs, Recorder
+from reviewkd_mm.models.recorders import Recorder
 from reviewkd_mm.utils import did_you_mean
 
 
@@ -87,11 +86,7 @@ class StageReader:
         self.distiller = distiller
         self.transfer: Transfer = distiller.transfers[transfer]
         self.before = before
-        recorder = self.transfer.student_recorder
-        self._forward: Forward = probe(
-            distiller.student, {f'transfers.{transfer}.student': recorder}
-        )
-        recorder.clear()
+        self.name = transfer
 
     @torch.no_grad()
     def read(self, inputs: Tensor, data_samples: Sequence | None = None) -> list[StageMaps]:
@@ -105,15 +100,15 @@ class StageReader:
         Returns:
             list[StageMaps]: The stages, shallow to deep.
         """
-        transfer = self.transfer
-        try:
-            teacher, teacher_taps = self._of_teacher(inputs, data_samples)
-            student, student_taps = self._of_student(self.distiller.student, inputs)
-            before = [None] * len(student)
-            if self.before is not None:
-                before, _ = self._of_student(self.before, inputs)
-        finally:
-            transfer.clear()
+        transfer, recorders = self.transfer, self.distiller.teacher_recorders
+        teacher = self.distiller.record_teacher(inputs, data_samples)[self.name]
+        teacher_taps = recorders[self.name].names()
+        for recorder in recorders.values():
+            recorder.clear()
+        student, student_taps = self._of_student(self.distiller.student, inputs)
+        before = [None] * len(student)
+        if self.before is not None:
+            before, _ = self._of_student(self.before, inputs)
         sizes = [tuple(feature.shape[-2:]) for feature in teacher]
         connected, attention = connect(transfer.connector, student, sizes)
         return [
@@ -131,18 +126,13 @@ class StageReader:
         ]
 
     def _of_student(self, student: nn.Module, inputs: Tensor) -> tuple[list[Tensor], list[str]]:
-        recorder = self.transfer.student_recorder
-        with recorder.recording(student):
-            self._forward(student, inputs)
-        return recorder.features(), tap_names(recorder)
-
-    def _of_teacher(
-        self, inputs: Tensor, data_samples: Sequence | None
-    ) -> tuple[list[Tensor], list[str]]:
-        recorder, teacher = self.transfer.teacher_recorder, self.distiller._teacher
-        teacher.record([recorder], inputs, data_samples)
-        teacher.join([recorder])
-        return recorder.features(), tap_names(recorder)
+        recorder = self.distiller.student_recorders[self.name]
+        try:
+            with recorder.recording(student):
+                self.distiller.student_forward(student, inputs)
+            return recorder.features(), recorder.names()
+        finally:
+            recorder.clear()
 
 
 @torch.no_grad()
@@ -176,25 +166,6 @@ def connect(
         for stage, abf in enumerate(connector.abfs)
     ]
     return outputs, maps
-
-
-def tap_names(recorder: Recorder) -> list[str]:
-    """Name the features that a recorder holds.
-
-    Args:
-        recorder (Recorder): A recorder after a forward.
-
-    Returns:
-        list[str]: The path of the tapped module for each feature, with an index such as
-        ``'neck[0]'`` where a tap gives several, and ``'(input)'`` where its input is read.
-    """
-    names = []
-    for tap in recorder.taps:
-        suffix = ' (input)' if isinstance(tap, ModuleInputs) else ''
-        count = len(tap.features())
-        indices = [''] if count == 1 else [f'[{index}]' for index in range(count)]
-        names += [f'{tap.source}{index}{suffix}' for index in indices]
-    return names
 
 
 def _describe(item: tuple[str, Transfer]) -> str:

@@ -17,18 +17,12 @@ from reviewkd_mm.inference.attention import StageMaps, StageReader, choose_trans
 from reviewkd_mm.inference.build import build_predictor
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.checkpoint import load_weights, read_checkpoint
+from reviewkd_mm.models.distillers.teacher_options import OLD_NAMES
 from reviewkd_mm.registry import MODELS
 
 # How a training runs its models, which changes little of what they compute, or what they compute
 # for a batch rather than for an image.
-RUN_OPTIONS = (
-    'teacher_compile',
-    'teacher_dtype',
-    'teacher_fold_bn',
-    'teacher_stream',
-    'teacher_train_bn',
-    'transfers_compile',
-)
+RUN_OPTIONS = ('teacher_options', 'transfers_compile', *OLD_NAMES)
 
 
 @dataclass(frozen=True)

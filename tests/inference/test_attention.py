@@ -182,8 +182,8 @@ def test_nothing_is_changed_or_kept(distiller):
 
     for name, value in distiller.state_dict().items():
         assert torch.equal(value, before[name]), name
-    assert not distiller.transfers.review.student_recorder.recorded
-    assert not distiller.transfers.review.teacher_recorder.recorded
+    assert not distiller.student_recorders['review'].recorded
+    assert not distiller.teacher_recorders['review'].recorded
 
 
 @pytest.fixture(scope='module')

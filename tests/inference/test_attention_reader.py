@@ -113,7 +113,9 @@ def test_how_a_training_runs_its_models_does_not_matter(classifiers, tmp_path):
     """A teacher with the statistics of one image would show other features."""
     image = write_image(tmp_path / 'image.png')
     cfg = classifiers.read()
-    cfg.model.update(teacher_train_bn=True, teacher_dtype='bf16', transfers_compile=True)
+    cfg.model.update(
+        teacher_train_bn=True, teacher_options=dict(dtype='bf16'), transfers_compile=True
+    )
 
     stages = ReviewReader(cfg, str(classifiers.checkpoint), device='cpu').read(image).stages
 

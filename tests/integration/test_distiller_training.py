@@ -196,9 +196,9 @@ def test_a_copy_runs_and_leaves_the_originals_recorders_alone():
 
     for name in ('loss_cls', 'loss_review', 'loss_kd'):
         torch.testing.assert_close(copied[name], first[name], rtol=1e-4, atol=1e-6)
-    with distiller.transfers.review.student_recorder.recording(distiller.student):
+    with distiller.student_recorders['review'].recording(distiller.student):
         ema.module.student.extract_feat(batch()[0])
-    assert not distiller.transfers.review.student_recorder.recorded
+    assert not distiller.student_recorders['review'].recorded
     again = distiller.loss(*batch(seed=1))
     assert not torch.equal(again['loss_review'], copied['loss_review'])
     total(again).backward()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -17,13 +16,17 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from reviewkd_mm.engine.hooks.distiller_of import distiller_of
-from reviewkd_mm.engine.hooks.feature_report import Feature, describe_transfer, recorded_features
 from reviewkd_mm.errors import ConfigError, RunError
-from reviewkd_mm.models.distillers.transfer import Transfer
+from reviewkd_mm.models.distillers import Distiller, Transfer
 from reviewkd_mm.models.recorders.base_tap import TapHook
 from reviewkd_mm.registry import HOOKS
 
 SKIPPED = 'skipped_steps'
+ADVICE = {
+    'teacher': "check teacher_ckpt, or set teacher_options=dict(dtype='fp32')",
+    'student': 'it has diverged, which a smaller learning rate or optim_wrapper.clip_grad '
+    'prevents, or its images are damaged',
+}
 
 
 @HOOKS.register_module()
@@ -35,21 +38,16 @@ class NonFiniteLossHook(Hook):
     step before. With several processes all act alike: one bad rank stops, or skips, the step of
     every rank, and the message is that of the bad one.
 
-    Whether the loss is finite is found out on the device and copied from there while the backward
-    pass runs; it is looked at when the optimizer is about to step. So the device never runs out
-    of work for it, unlike with a look at the loss right after the forward pass, while a look once
-    in an interval would find weights and features that are ruined already. It costs a tensor of
-    one number a transfer and, in a distributed training, its all-reduce; and the teacher's
-    features are kept until then.
+    The losses are looked at on the device, and read when the optimizer is about to step, while the
+    backward pass runs: a look right after the forward pass would let the device wait. The features
+    are kept until then.
 
     An infinite gradient of a finite loss, with which a gradient scaler looks for its scale, is no
     error. The task's own losses are not looked at: MMDetection's CheckInvalidLossHook does that.
 
     Args:
-        skip (bool): Whether such a step is skipped instead: its gradients are dropped, so that
-            weights and momenta stay as they are, and the buffers, such as BatchNorm's running
-            statistics, are put back. Each is logged as a warning, and their number as
-            ``skipped_steps``. A gradient scaler halves its scale as after any overflow. Costs a
+        skip (bool): Whether such a step is skipped instead: weights, momenta and buffers stay as
+            they are. Each is logged as a warning, and their number as ``skipped_steps``. Costs a
             copy of the buffers in each step. Defaults to False.
         max_in_a_row (int): How many steps may be skipped in a row before the training stops after
             all. Defaults to 20.
@@ -72,9 +70,9 @@ class NonFiniteLossHook(Hook):
             )
         self.skip = skip
         self.max_in_a_row = max_in_a_row
-        self._skipped = 0
         self._in_a_row = 0
         self._iteration = 0
+        self._distiller: Distiller | None = None
         self._handles: list[RemovableHandle] = []
         self._optimizers: list[Optimizer] = []
         self._buffers: list[Tensor] = []
@@ -82,13 +80,9 @@ class NonFiniteLossHook(Hook):
         self._forget()
 
     def before_train(self, runner: Runner) -> None:
-        """Watch the transfers of a distiller; another model is left alone.
-
-        Args:
-            runner (Runner): The runner.
-        """
-        self._close()
-        distiller = distiller_of(runner)
+        """Watch the transfers of a distiller; another model is left alone."""
+        self.after_train(runner)
+        self._distiller = distiller = distiller_of(runner)
         if distiller is None:
             return
         for name, transfer in distiller.transfers.items():
@@ -101,152 +95,150 @@ class NonFiniteLossHook(Hook):
         if self.skip:
             self._buffers = list(distiller.buffers())
             self._kept = [buffer.clone() for buffer in self._buffers]
-            # Of a training that was resumed.
-            log = runner.message_hub.log_scalars.get(f'train/{SKIPPED}')
-            self._skipped = int(log.current()) if log is not None else 0
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | tuple | Sequence | None = None
-    ) -> None:
-        """Forget the step before.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Index of the batch, unused.
-            data_batch (dict | tuple | Sequence, optional): The batch, unused. Defaults to None.
-        """
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Forget the step before."""
         self._forget()
         self._iteration = runner.iter + 1
         if self._buffers:
             torch._foreach_copy_(self._kept, self._buffers)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | tuple | Sequence | None = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Look at a step that the optimizer did not make, and put back what a bad one changed.
 
         There is none while gradients are accumulated, or where a gradient scaler refused it.
 
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Index of the batch, unused.
-            data_batch (dict | tuple | Sequence, optional): The batch, unused. Defaults to None.
-            outputs (dict, optional): The losses by name, unused. Defaults to None.
-
         Raises:
-            RuntimeError: If a loss is not finite, or too many steps in a row were skipped.
+            RunError: If a loss is not finite, or too many steps in a row were skipped.
         """
         bad = self._find_bad()
         self._in_a_row = self._in_a_row + 1 if bad else 0
+        if not (self.skip and self._distiller):
+            return
+        # Counted where a checkpoint keeps it.
+        log = runner.message_hub.log_scalars.get(f'train/{SKIPPED}')
+        skipped = (int(log.current()) if log is not None else 0) + bool(bad)
+        runner.message_hub.update_scalar(f'train/{SKIPPED}', skipped)
         if bad:
-            for optimizer in self._optimizers:
-                _drop_gradients(optimizer)
+            self._drop_gradients()
             torch._foreach_copy_(self._buffers, self._kept)
-            self._skipped += 1
             report = self._report(bad)
             if self._in_a_row > self.max_in_a_row:
                 raise RunError(
                     f'NonFiniteLossHook: more than max_in_a_row={self.max_in_a_row} steps in a '
                     f'row would be skipped. {report}'
                 )
-            runner.logger.warning(f'The step is skipped, {self._skipped} by now. {report}')
-        if self.skip and self._handles:
-            runner.message_hub.update_scalar(f'train/{SKIPPED}', self._skipped)
+            runner.logger.warning(f'The step is skipped, {skipped} by now. {report}')
         self._forget()
 
     def after_train(self, runner: Runner) -> None:
-        """Watch no longer.
-
-        Args:
-            runner (Runner): The runner.
-        """
-        self._close()
-
-    @torch.compiler.disable
-    def _note(self, name: str, transfer: Transfer, args: Any, loss: Tensor) -> None:
-        self._notes[name] = _Note(transfer, loss.detach(), recorded_features(transfer))
-
-    @torch.compiler.disable
-    def _look(self, model: nn.Module, args: Any, output: Any) -> None:
-        if not self._notes:
-            return
-        losses = [note.loss for note in self._notes.values()]
-        flags = torch.stack([~torch.isfinite(loss).all() for loss in losses]).float()
-        all_reduce(flags, 'max')
-        self._flags = _HostCopy(flags)
-
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self._find_bad():
-            _drop_gradients(optimizer)
-
-    def _find_bad(self) -> list[str]:
-        """Return the names of the transfers whose loss is not finite on any rank."""
-        if self._flags is not None:
-            self._bad = [
-                name for name, bad in zip(self._notes, self._flags.read(), strict=True) if bad
-            ]
-            self._flags = None
-            if not self._bad:
-                self._notes.clear()
-        if self._bad and not self.skip:
-            raise RunError(self._report(self._bad))
-        return self._bad
-
-    def _report(self, names: list[str]) -> str:
-        own = [
-            describe_transfer(name, note.loss, note.features, note.transfer, self._iteration)
-            for name, note in self._notes.items()
-            if name in names and not torch.isfinite(note.loss).all()
-        ]
-        ranks = all_gather_object(own)
-        if len(ranks) == 1:
-            return '\n'.join(own)
-        return '\n'.join(
-            f'rank {rank}: {text}' for rank, texts in enumerate(ranks) for text in texts
-        )
-
-    def _forget(self) -> None:
-        self._notes: dict[str, _Note] = {}
-        self._flags: _HostCopy | None = None
-        self._bad: list[str] = []
-
-    def _close(self) -> None:
+        """Watch no longer."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         self._optimizers, self._buffers, self._kept = [], [], []
         self._forget()
 
+    @torch.compiler.disable
+    def _note(self, name: str, transfer: Transfer, args: tuple, loss: Tensor) -> None:
+        self._losses[name] = loss.detach()
+        sides = dict(
+            student=self._distiller.student_recorders[name],
+            teacher=self._distiller.teacher_recorders[name],
+        )
+        named = [
+            [
+                (side, tap, value.detach())
+                for tap, value in zip(recorder.names(), values, strict=True)
+            ]
+            for (side, recorder), values in zip(sides.items(), args, strict=False)
+        ]
+        stages = zip_longest(*named)  # Shallow to deep, the two sides of a stage together.
+        self._features[name] = [feature for stage in stages for feature in stage if feature]
 
-@dataclass
-class _Note:
-    """A transfer's loss with what it was made of."""
+    @torch.compiler.disable
+    def _look(self, model: nn.Module, args: Any, output: Any) -> None:
+        """Send to the CPU, without waiting, whether each loss is finite on every rank."""
+        if not self._losses:
+            return
+        flags = torch.stack([~torch.isfinite(loss).all() for loss in self._losses.values()])
+        flags = flags.float()
+        all_reduce(flags, 'max')
+        self._flags, self._copied = flags, None
+        if flags.is_cuda:
+            self._flags = torch.empty(flags.shape, pin_memory=True).copy_(flags, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record()
 
-    transfer: Transfer
-    loss: Tensor
-    features: list[Feature]
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._find_bad():
+            self._drop_gradients()
+
+    def _find_bad(self) -> list[str]:
+        """Return the names of the transfers whose loss is not finite on any rank."""
+        if self._flags is not None:
+            if self._copied is not None:
+                self._copied.synchronize()
+            flags, self._flags = self._flags.tolist(), None
+            self._bad = [name for name, bad in zip(self._losses, flags, strict=True) if bad]
+            if not self._bad:
+                self._features.clear()
+        if self._bad and not self.skip:
+            raise RunError(self._report(self._bad))
+        return self._bad
+
+    def _report(self, names: list[str]) -> str:
+        own = [
+            self._describe(name) for name in names if not torch.isfinite(self._losses[name]).all()
+        ]
+        ranks = all_gather_object(own)
+        if len(ranks) == 1:
+            return '\n'.join(own)
+        return '\n'.join(
+            f'rank {rank}: {text}' for rank, found in enumerate(ranks) for text in found
+        )
+
+    def _describe(self, name: str) -> str:
+        """Say which stage of a transfer is not finite first, and what all of them are."""
+        loss = self._losses[name].mean().item()
+        head = f'transfers.{name}: the loss is {loss} in iteration {self._iteration}'
+        features = self._features[name]
+        bad = [(side, tap) for side, tap, value in features if not torch.isfinite(value).all()]
+        weights = self._distiller.transfers[name].named_parameters()
+        bad_weights = [path for path, weight in weights if not torch.isfinite(weight).all()]
+        if bad:
+            cause = "the {}'s feature at the tap '{}' is not finite; {}".format(
+                *bad[0], ADVICE[bad[0][0]]
+            )
+        elif bad_weights:
+            cause = f'the features are finite, but {bad_weights[0]} is not'
+        else:
+            cause = 'all features are finite, but not what the connector or the loss made of them'
+        return '\n  '.join([f'{head}: {cause}:', *(_summarise(*feature) for feature in features)])
+
+    def _drop_gradients(self) -> None:
+        """Leave the optimizers nothing to do: without a gradient they pass a parameter over."""
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                for parameter in group['params']:
+                    parameter.grad = None
+
+    def _forget(self) -> None:
+        self._losses: dict[str, Tensor] = {}
+        self._features: dict[str, list[tuple[str, str, Tensor]]] = {}
+        self._flags: Tensor | None = None
+        self._copied: torch.cuda.Event | None = None
+        self._bad: list[str] = []
 
 
-class _HostCopy:
-    """A tensor on its way to the CPU; reading it waits for nothing that was queued later."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._event: torch.cuda.Event | None = None
-        self._values = tensor
-        if tensor.is_cuda:
-            self._values = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            self._values.copy_(tensor, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
-
-    def read(self) -> list[float]:
-        if self._event is not None:
-            self._event.synchronize()
-        return self._values.tolist()
+def _summarise(side: str, tap: str, value: Tensor) -> str:
+    finite = value[torch.isfinite(value)]
+    kind = str(value.dtype).removeprefix('torch.')
+    count = f'{value.numel() - finite.numel()} of {value.numel()} not finite'
+    if finite.numel():
+        low, high, mean = (x.item() for x in (finite.min(), finite.max(), finite.mean()))
+        count = f'min {low:.4g}, max {high:.4g}, mean {mean:.4g}, {count}'
+    return f"{side} '{tap}' {tuple(value.shape)} {kind}: {count}"
 
 
 def _optimizers(wrapper: OptimWrapper | OptimWrapperDict) -> list[Optimizer]:
@@ -254,10 +246,3 @@ def _optimizers(wrapper: OptimWrapper | OptimWrapperDict) -> list[Optimizer]:
     optimizers = [wrapper.optimizer for wrapper in wrappers]
     # DeepSpeed's is not of torch but has one that is, which makes its steps.
     return [getattr(optimizer, 'optimizer', optimizer) for optimizer in optimizers]
-
-
-def _drop_gradients(optimizer: Optimizer) -> None:
-    """Leave the optimizer nothing to do: without a gradient it passes a parameter over."""
-    for group in optimizer.param_groups:
-        for parameter in group['params']:
-            parameter.grad = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,13 +26,21 @@ from reviewkd_mm.models.distillers.checkpoint import (
 )
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat
-from reviewkd_mm.models.distillers.probe import check_shapes, image_channels, probe
+from reviewkd_mm.models.distillers.probe import (
+    check_shapes,
+    dummy_images,
+    image_channels,
+    probe,
+    record_images,
+)
 from reviewkd_mm.models.distillers.teacher import build_teacher
-from reviewkd_mm.models.distillers.teacher_options import TeacherOptions
-from reviewkd_mm.models.distillers.transfer import build_transfers
+from reviewkd_mm.models.distillers.teacher_options import OLD_NAMES, TeacherOptions
+from reviewkd_mm.models.distillers.transfer import TransferSettings, read_transfers
+from reviewkd_mm.models.distillers.warmup import warmup_factor
 from reviewkd_mm.models.losses.checks import check_loss_weight
+from reviewkd_mm.models.recorders import Recorder
 from reviewkd_mm.registry import MODELS
-from reviewkd_mm.utils import check_bool, forked_rng
+from reviewkd_mm.utils import check_bool, did_you_mean, forked_rng
 
 # Whatever is drawn beside the student is drawn from this seed, the same on every rank.
 SEED = 0
@@ -49,31 +58,25 @@ class Distiller(BaseModel):
         student (dict | str | nn.Module): A model config, a config path (``'pkg::path'`` or a
             file) or a built model.
         teacher (dict | str | nn.Module): Likewise.
-        transfers (dict): Arguments of :class:`Transfer` by name.
+        transfers (dict): Keys and values of :class:`TransferSettings` by name.
         teacher_ckpt (str | Path, optional): Path or URL of the teacher's weights, or
             ``'random'``. Defaults to None, which means those that the metafile of a
             ``'pkg::path'`` names, or the built model's own.
+        teacher_options (dict, optional): How the teacher is run, see :class:`TeacherOptions`.
+            Defaults to None, which means as it is.
         data_preprocessor (dict, optional): Given to a student config that lacks one. Defaults
             to None.
         task_loss_weight (float): Factor of the student's own losses. Defaults to 1.0.
-        teacher_train_bn (bool): Whether the teacher's BatchNorm uses the statistics of the
-            batch, as the reference CIFAR code did. Defaults to False.
         channels_last (bool): Whether student, teacher and connectors run in PyTorch's
             channels_last memory format. A student that is too thin for it does without, see
             :func:`thin_strided_convs`. Defaults to True.
-        teacher_dtype (str, optional): Precision of the teacher: ``'bf16'``, ``'fp16'`` or
-            ``'fp32'``. Defaults to None, which means that of the student.
-        teacher_fold_bn (bool): Whether the teacher is run with BatchNorm folded into the
-            convolutions where its features stay the same. Defaults to True.
-        teacher_compile (bool): Whether the teacher is compiled. Defaults to False.
-        teacher_stream (bool): Whether the teacher runs on a CUDA stream of its own, beside the
-            student. Defaults to False.
         transfers_compile (bool): Whether connectors and losses are compiled. Defaults to False.
         allow_mismatch (str | Sequence[str]): Patterns of state-dict names, such as
             ``'student.head.fc.*'`` or ``'teacher.head.*'``, that a loaded checkpoint may lack,
             add, or have in another shape. Defaults to (), which means that everything must fit.
         trust_checkpoint (bool): Whether ``teacher_ckpt`` may hold more than tensors and plain
             values: reading such a file runs code in it. Defaults to False.
+        **old_options: The names that teacher options had before, such as ``teacher_dtype``.
 
     Raises:
         ValueError: If a setting is not valid, with the config key in the message.
@@ -94,31 +97,24 @@ class Distiller(BaseModel):
         teacher: Mapping | str | Path | nn.Module,
         transfers: Mapping[str, Mapping],
         teacher_ckpt: str | Path | None = None,
+        teacher_options: TeacherOptions | Mapping | None = None,
         data_preprocessor: Mapping | nn.Module | None = None,
         task_loss_weight: float = 1.0,
-        teacher_train_bn: bool = False,
         channels_last: bool = True,
-        teacher_dtype: str | None = None,
-        teacher_fold_bn: bool = True,
-        teacher_compile: bool = False,
-        teacher_stream: bool = False,
         transfers_compile: bool = False,
         allow_mismatch: str | Sequence[str] = (),
         trust_checkpoint: bool = False,
+        **old_options: Any,
     ) -> None:
         if student is teacher and isinstance(student, nn.Module):
             raise ConfigError('student and teacher are the same module; give a copy as teacher')
-        for name, switch in (
-            ('teacher_train_bn', teacher_train_bn),
-            ('channels_last', channels_last),
-            ('teacher_fold_bn', teacher_fold_bn),
-            ('teacher_compile', teacher_compile),
-            ('teacher_stream', teacher_stream),
-            ('transfers_compile', transfers_compile),
-            ('trust_checkpoint', trust_checkpoint),
-        ):
-            check_bool(name, switch)
-        options = TeacherOptions(teacher_dtype, teacher_fold_bn, teacher_compile, teacher_stream)
+        check_bool('channels_last', channels_last)
+        check_bool('transfers_compile', transfers_compile)
+        check_bool('trust_checkpoint', trust_checkpoint)
+        _check_known(old_options)
+        options = TeacherOptions.of(teacher_options, old_options)
+        settings = read_transfers(transfers)
+        patterns = _read_patterns(allow_mismatch)
         built = _build_student(student, data_preprocessor)
         if getattr(built, 'with_head', True) is False:
             raise ConfigError("student: the key 'head' is missing: without it no loss trains it")
@@ -127,50 +123,54 @@ class Distiller(BaseModel):
         self.student = built
         with config_key('task_loss_weight'):
             self.task_loss_weight = check_loss_weight(task_loss_weight)
-        self.allow_mismatch = _read_patterns(allow_mismatch)
+        self.allow_mismatch = patterns
         self.channels_last = channels_last and not _is_too_thin(built)
+        self.student_recorders = {name: given.student for name, given in settings.items()}
+        self.teacher_recorders = {name: given.teacher for name, given in settings.items()}
         self._student_has_weights = isinstance(student, nn.Module)
         self._loading: tuple[Sequence[str], list[str]] = (), []
         with forked_rng(SEED):
-            self.transfers = build_transfers(transfers)
             self._teacher = build_teacher(
                 teacher,
                 teacher_ckpt,
                 self.data_preprocessor,
-                teacher_train_bn,
-                _patterns('teacher.', self.allow_mismatch),
+                _patterns('teacher.', patterns),
                 options,
                 trust_checkpoint,
             )
-            self._build_connectors()
-        if transfers_compile:
-            for name, transfer in self.transfers.items():
-                transfer.compile_comparison(f'transfers_compile: transfers.{name}')
+            self._probe()
+            self.transfers = self._build_transfers(settings, transfers_compile)
         self.register_load_state_dict_post_hook(_check_loaded)
 
-    def _build_connectors(self) -> None:
-        transfers = self.transfers.items()
+    def _probe(self) -> None:
+        """Find how far student and teacher must run, and leave dummy features in the recorders."""
         if self.channels_last:
             set_memory_format(self.student, torch.channels_last)
             set_memory_format(self.teacher, torch.channels_last)
         with forked_rng(SEED):  # Its noise takes no random numbers from the connectors.
             check_shapes(self.student, 'student')
-        probe(self.student, {f'transfers.{n}.student': t.student_recorder for n, t in transfers})
-        self._teacher.probe({f'transfers.{n}.teacher': t.teacher_recorder for n, t in transfers})
-        for name, transfer in transfers:
+        recorders = {f'transfers.{n}.student': r for n, r in self.student_recorders.items()}
+        self.student_forward = probe(self.student, recorders)
+        recorders = {f'transfers.{n}.teacher': r for n, r in self.teacher_recorders.items()}
+        self._teacher.probe(recorders)
+
+    def _build_transfers(
+        self, settings: Mapping[str, TransferSettings], compile: bool
+    ) -> nn.ModuleDict:
+        transfers = nn.ModuleDict()
+        for name, given in settings.items():
             with config_key(f'transfers.{name}'):
-                transfer.build_connector()
-            transfer.clear()
+                transfers[name] = given.build(
+                    given.student.features(), given.teacher.features(), compile
+                )
+        self._clear()
         if self.channels_last:
-            set_memory_format(self.transfers, torch.channels_last)
+            set_memory_format(transfers, torch.channels_last)
+        return transfers
 
     @property
     def teacher(self) -> nn.Module:
-        """The teacher, which is no submodule.
-
-        What runs may be a faster copy of it, made anew when weights are loaded into the teacher.
-        One with forward hooks runs itself.
-        """
+        """The teacher, which is no submodule."""
         return self._teacher.model
 
     def teacher_step(self, data: dict | tuple | list) -> Any:
@@ -237,26 +237,69 @@ class Distiller(BaseModel):
             RuntimeError: If a transfer and the student have a loss of the same name, a tap
                 recorded nothing, or no gradient reaches the student at a tap.
         """
-        transfers = self.transfers.values()
         inputs = self._lay_out(inputs)
         try:
             # First the teacher: its activations are gone before the student's are kept.
-            recorders = [transfer.teacher_recorder for transfer in transfers]
-            self._teacher.record(recorders, inputs, data_samples)
+            teacher_features = self.record_teacher(inputs, data_samples)
             losses = self._task_losses(inputs, data_samples)
-            self._teacher.join(recorders)
             for name, transfer in self.transfers.items():
                 if f'loss_{name}' in losses:
                     raise RunError(
                         f"transfers.{name}: the student has a loss of the name 'loss_{name}'; "
                         'rename the transfer'
                     )
+                student_features = self.student_recorders[name].features()
                 with config_key(f'transfers.{name}', (ValueError,)):
-                    losses[f'loss_{name}'] = transfer(data_samples)
+                    loss = transfer(student_features, teacher_features[name], data_samples)
+                    factor = warmup_factor(transfer.warmup_epochs)
+                losses[f'loss_{name}'] = loss if factor == 1 else loss * factor
         finally:
-            for transfer in transfers:
-                transfer.clear()
+            self._clear()
         return losses
+
+    def record_teacher(
+        self, inputs: Tensor, data_samples: Sequence | None = None
+    ) -> dict[str, list[Tensor]]:
+        """Run the teacher as far as its last tap.
+
+        Args:
+            inputs (Tensor): The student's batch (N, C, H, W).
+            data_samples (Sequence, optional): Its samples. Defaults to None.
+
+        Returns:
+            dict[str, list[Tensor]]: Its features, shallow to deep, by transfer.
+        """
+        recorders = self.teacher_recorders
+        self._teacher.record(recorders.values(), inputs, data_samples)
+        return {name: recorder.features() for name, recorder in recorders.items()}
+
+    def dummy_features(
+        self, size: tuple[int, int]
+    ) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+        """Show what every transfer would compare, for a noise image.
+
+        Args:
+            size (tuple[int, int]): Its (height, width) in pixels.
+
+        Returns:
+            dict[str, tuple[dict, dict]]: By transfer, the student's and the teacher's features
+            (1, C, H, W) by tap, shallow to deep.
+        """
+        student, teacher = self.student_recorders, self.teacher_recorders
+        images = dummy_images(self.student, size=size)
+        try:
+            record_images(self.student, student.values(), self.student_forward, images)
+            images = dummy_images(self.teacher, size=size)
+            self._teacher.record_images(teacher.values(), images)
+            return {
+                name: (_by_tap(student[name]), _by_tap(teacher[name])) for name in self.transfers
+            }
+        finally:
+            self._clear()
+
+    def _clear(self) -> None:
+        for recorder in (*self.student_recorders.values(), *self.teacher_recorders.values()):
+            recorder.clear()
 
     def _lay_out(self, inputs: Tensor) -> Tensor:
         if not self.channels_last:
@@ -265,12 +308,13 @@ class Distiller(BaseModel):
 
     def _task_losses(self, inputs: Tensor, data_samples: Sequence | None) -> dict[str, Any]:
         with ExitStack() as stack:
-            for transfer in self.transfers.values():
-                stack.enter_context(transfer.student_recorder.recording(self.student))
+            for recorder in self.student_recorders.values():
+                stack.enter_context(recorder.recording(self.student))
             losses = dict(self.student(inputs, data_samples, mode='loss'))
         if torch.is_grad_enabled():
-            for transfer in self.transfers.values():
-                transfer.check_student_learns(self.student)
+            for name, recorder in self.student_recorders.items():
+                with config_key(f'transfers.{name}.student'):
+                    _check_gradients(recorder, self.student)
         if 'loss' in losses:
             if 'loss_cls' in losses:
                 raise RunError(
@@ -336,6 +380,29 @@ class Distiller(BaseModel):
             unexpected_keys,
             error_msgs,
         )
+
+
+def _check_known(settings: Mapping[str, Any]) -> None:
+    for name in settings:
+        if name not in OLD_NAMES:
+            known = [*inspect.signature(Distiller).parameters]
+            raise ConfigError(f"there is no setting '{name}'; {did_you_mean(name, known)}")
+
+
+def _check_gradients(recorder: Recorder, student: nn.Module) -> None:
+    """Check that gradients reach the student at every tap whose stage trains."""
+    for tap in recorder.taps:
+        cut = not all(feature.requires_grad for feature in tap.features())
+        if cut and tap.trainable(student):
+            raise RunError(
+                f"tap '{tap.source}' carries no gradient although its stage trains: the student "
+                'detaches it, or recomputes it under reentrant activation checkpointing. Tap a '
+                'module outside of that'
+            )
+
+
+def _by_tap(recorder: Recorder) -> dict[str, Tensor]:
+    return dict(zip(recorder.names(), recorder.features(), strict=True))
 
 
 def _is_too_thin(student: nn.Module) -> bool:

@@ -61,7 +61,7 @@ def probe(model: nn.Module, recorders: Mapping[str, Recorder]) -> Forward:
     failure = None
     for forward in forwards:
         try:
-            record_dummy(model, recorders.values(), forward)
+            _record_dummy(model, recorders.values(), forward)
         except FAILURES as error:  # A two-stage detector's 'tensor' needs samples, for example.
             failure = error
             continue
@@ -70,34 +70,34 @@ def probe(model: nn.Module, recorders: Mapping[str, Recorder]) -> Forward:
     raise RunError(_why(model, recorders, failure)) from failure
 
 
-@torch.no_grad()
-def record_dummy(
-    model: nn.Module,
-    recorders: Iterable[Recorder],
-    forward: Forward,
-    dtype: torch.dtype | None = None,
-) -> None:
-    """Run a model on noise, in the smallest image size that it takes.
-
-    The model runs in eval mode and is left as it was.
-
-    Args:
-        model (nn.Module): The model.
-        recorders (Iterable[Recorder]): They hold the features of the noise afterwards.
-        forward (Callable[[nn.Module, Tensor], object]): How it is run.
-        dtype (torch.dtype, optional): Of the noise. Defaults to None, which means the model's.
-    """
+def _record_dummy(model: nn.Module, recorders: Iterable[Recorder], forward: Forward) -> None:
+    """Run a model on noise, in the smallest image size that it takes."""
     for size in IMAGE_SIZES:
         try:
-            with ExitStack() as stack:
-                stack.enter_context(evaluating(model))
-                for recorder in recorders:
-                    stack.enter_context(recorder.recording(model))
-                forward(model, dummy_images(model, size=size).to(dtype))
+            record_images(model, recorders, forward, dummy_images(model, size=size))
             return
         except FAILURES:
             if size == IMAGE_SIZES[-1]:
                 raise
+
+
+@torch.no_grad()
+def record_images(
+    model: nn.Module, recorders: Iterable[Recorder], forward: Forward, images: Tensor
+) -> None:
+    """Run a model on images in eval mode; it is left as it was.
+
+    Args:
+        model (nn.Module): The model.
+        recorders (Iterable[Recorder]): They hold the features afterwards.
+        forward (Callable[[nn.Module, Tensor], object]): How it is run.
+        images (Tensor): Images (N, C, H, W).
+    """
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
+        for recorder in recorders:
+            stack.enter_context(recorder.recording(model))
+        forward(model, images)
 
 
 @torch.no_grad()
@@ -144,19 +144,23 @@ def _why(model: nn.Module, recorders: Mapping[str, Recorder], failure: Exception
     return '; '.join(reasons)
 
 
-def dummy_images(model: nn.Module, batch_size: int = 1, size: int = 64) -> Tensor:
+def dummy_images(
+    model: nn.Module, batch_size: int = 1, size: int | tuple[int, int] = 64
+) -> Tensor:
     """Draw noise images that a model can read.
 
     Args:
         model (nn.Module): The model.
         batch_size (int): Number of images. Defaults to 1.
-        size (int): Height and width in pixels. Defaults to 64.
+        size (int | tuple[int, int]): Height and width in pixels; a number is both. Defaults to
+            64.
 
     Returns:
         Tensor: Images (N, C, H, W) on the model's device and in its dtype.
     """
     parameter = next(model.parameters(), torch.empty(0))
-    images = torch.randn(batch_size, image_channels(model), size, size)
+    sides = (size, size) if isinstance(size, int) else size
+    images = torch.randn(batch_size, image_channels(model), *sides)
     return images.to(device=parameter.device, dtype=parameter.dtype)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,30 +14,24 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reviewkd_mm.errors import ConfigError, MissingFileError
-from reviewkd_mm.models.distillers.channels_last import contiguous_gradients, contiguous_inputs
 from reviewkd_mm.models.distillers.checkpoint import (
     check_checkpoint_exists,
     check_finite,
     load_weights,
 )
-from reviewkd_mm.models.distillers.compiled import Compiled
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat, Renormalize
 from reviewkd_mm.models.distillers.probe import (
+    Forward,
     dummy_images,
     image_channels,
     probe,
-    record_dummy,
+    record_images,
 )
-from reviewkd_mm.models.distillers.side_stream import SideStream
-from reviewkd_mm.models.distillers.teacher_options import TeacherOptions, fast_copy
+from reviewkd_mm.models.distillers.teacher_options import TeacherOptions
 from reviewkd_mm.models.recorders import Recorder
-from reviewkd_mm.models.recorders.base_tap import TapHook
-from reviewkd_mm.utils import forked_rng
 
 RANDOM = 'random'
-# Of the noise on which a faster form of the teacher is proven.
-SEED = 0
 # Mean and deviation of the pixels of photographs, whatever the channel.
 PHOTOGRAPHS = PixelFormat(
     torch.tensor([118.0]), torch.tensor([57.5]), swapped=False, pad_value=0.0
@@ -56,31 +49,17 @@ class FrozenTeacher:
     Args:
         model (nn.Module): The teacher, with its weights. It is put into eval mode for good.
         renormalize (Renormalize): Maps the student's batch to the teacher's normalisation.
-        train_bn (bool): Whether BatchNorm uses the statistics of the batch, as the reference
-            CIFAR code did, without writing the running ones: nothing is folded then. Defaults
-            to False.
         options (TeacherOptions, optional): How it is run. Defaults to None, which means as it is.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        renormalize: Renormalize,
-        train_bn: bool = False,
-        options: TeacherOptions | None = None,
+        self, model: nn.Module, renormalize: Renormalize, options: TeacherOptions | None = None
     ) -> None:
         self.model = model
         self.renormalize = renormalize
-        self.train_bn = train_bn
         self.options = options or TeacherOptions()
-        if train_bn:
-            self.options = replace(self.options, fold_bn=False)
-        self._forward: Callable[[nn.Module, Tensor], object] | None = None
-        self._compiled: Compiled | None = None
-        self._stream = SideStream() if self.options.stream else None
-        # What is run, and the state of the model's weights that it was made from.
-        self._running = model
-        self._made_from: list[object] = []
+        self._forward: Forward | None = None
+        self._run: Forward | None = None
         self._shared = False
         model.requires_grad_(False)
         self._freeze()
@@ -100,11 +79,10 @@ class FrozenTeacher:
         Raises:
             RuntimeError: If no forward reaches a tap.
         """
-        self._forward = probe(self.model, recorders)
-        if self.options.compile:
-            name = f'teacher_compile: {type(self.model).__name__}'
-            self._compiled = Compiled(self._forward, name)
-        self._prepare(list(recorders.values()))
+        parameter = next(self.model.parameters(), torch.empty(0))
+        with self.options.precision(parameter.device.type):
+            self._forward = probe(self.model, recorders)
+        self._run = torch.compile(self._forward) if self.options.compile else self._forward
 
     @torch.no_grad()
     def record(
@@ -117,23 +95,23 @@ class FrozenTeacher:
             inputs (Tensor): The student's batch (N, C, H, W).
             data_samples (Sequence, optional): Its samples, which tell images from padding.
         """
-        recorders = list(recorders)
         self._follow(inputs)
-        # Each time: a part of it may have been put into training mode or loaded since.
+        # Each time: a part of it may have been put into training mode since.
         self._freeze()
-        if self._made_from != self._state():
-            self._prepare(recorders)
         with ExitStack() as stack:
             for recorder in recorders:
-                stack.enter_context(recorder.recording(self._running))
-            if self._stream is not None:
-                stack.enter_context(self._stream.beside(inputs))
+                stack.enter_context(recorder.recording(self.model))
             stack.enter_context(self.options.precision(inputs.device.type))
-            images = self.renormalize(inputs, data_samples)
-            if self._compiled is None:
-                self._forward(self._running, images)
-            else:
-                self._compiled(self._running, images)
+            self._run(self.model, self.renormalize(inputs, data_samples))
+
+    def record_images(self, recorders: Iterable[Recorder], images: Tensor) -> None:
+        """Run the teacher on images of its own format, to see what its taps give.
+
+        Args:
+            recorders (Iterable[Recorder]): The teacher's recorders.
+            images (Tensor): Images (N, C, H, W) on the teacher's device.
+        """
+        record_images(self.model, recorders, self._forward, images)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: Sequence | None) -> object:
@@ -151,15 +129,6 @@ class FrozenTeacher:
         with self.options.precision(inputs.device.type):
             images = self.renormalize(inputs, data_samples)
             return self.model(images, data_samples, mode='predict')
-
-    def join(self, recorders: Iterable[Recorder]) -> None:
-        """Let the current stream wait for the features, if the teacher runs on one of its own.
-
-        Args:
-            recorders (Iterable[Recorder]): The recorders that hold them.
-        """
-        if self._stream is not None:
-            self._stream.join(f for recorder in recorders for f in recorder.features())
 
     def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
         """Move or cast the teacher, as ``nn.Module._apply`` does.
@@ -183,45 +152,9 @@ class FrozenTeacher:
         if parameter.device != inputs.device:
             self.apply_to_tensors(lambda tensor: tensor.to(inputs.device))
 
-    def _prepare(self, recorders: Sequence[Recorder]) -> None:
-        """Make what is run, and prove on a dummy image that it gives the same features."""
-        parameter = next(self.model.parameters(), torch.empty(0))
-        device_type = parameter.device.type
-
-        def run(model: nn.Module) -> list[Tensor]:
-            # In training a copy that is stored in half precision gets images of the model's.
-            half = next(model.parameters(), parameter).dtype != torch.float64
-            with forked_rng(SEED):
-                record_dummy(model, recorders, self._forward, parameter.dtype if half else None)
-            return [feature for recorder in recorders for feature in recorder.features()]
-
-        self._made_from = self._state()
-        self._running = self.model
-        if any(_hooks(module) for module in _modules(self.model)):
-            return  # Whoever watches the teacher through hooks sees the teacher itself.
-        # The student's mixed precision is not for the proof.
-        with torch.autocast(device_type, enabled=False):
-            self._running = fast_copy(self.model, self.options, run)
-        # The taps learn what they must clone, which they cannot in a compiled forward.
-        with self.options.precision(device_type):
-            run(self._running)
-
-    def _state(self) -> list[object]:
-        """Tell by comparison whether weights were loaded, exchanged or moved, or hooks added."""
-        if not self.options.fold_bn and self.options.dtype is None:
-            return []
-        modules = _modules(self.model)
-        tensors = [
-            (id(tensor), tensor._version, tensor.data_ptr())
-            for module in modules
-            for tensor in (*module._parameters.values(), *module._buffers.values())
-            if tensor is not None
-        ]
-        return [*tensors, *(hook for module in modules for hook in _hooks(module))]
-
     def _freeze(self) -> None:
-        modules = _modules(self.model)
-        norms = [m for m in modules if isinstance(m, _BatchNorm)] if self.train_bn else []
+        modules = list(self.model.modules())
+        norms = [m for m in modules if isinstance(m, _BatchNorm)] if self.options.train_bn else []
         if not any(module.training for module in modules) and not norms:
             return
         self.model.eval()
@@ -230,28 +163,10 @@ class FrozenTeacher:
             norm.training, norm.track_running_stats = True, False
 
 
-def _modules(model: nn.Module) -> list[nn.Module]:
-    """List the modules of a model, which ``model.modules()`` does slowly, for each step."""
-    found, left = [], [model]
-    while left:
-        module = left.pop()
-        found.append(module)
-        left.extend(child for child in module._modules.values() if child is not None)
-    return found
-
-
-def _hooks(module: nn.Module) -> list[object]:
-    """Return the hooks on a module's forward, but for those of taps and of memory formats."""
-    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-    watching = (hook for hook in hooks if not isinstance(hook, TapHook))
-    return [hook for hook in watching if hook not in (contiguous_inputs, contiguous_gradients)]
-
-
 def build_teacher(
     teacher: Mapping | str | Path | nn.Module,
     checkpoint: str | Path | None,
     student_preprocessor: BaseDataPreprocessor,
-    train_bn: bool = False,
     allow_mismatch: Sequence[str] = (),
     options: TeacherOptions | None = None,
     trust_checkpoint: bool = False,
@@ -264,7 +179,6 @@ def build_teacher(
             ones; None for those of the config path's metafile, or the model's own.
         student_preprocessor (BaseDataPreprocessor): The student's. A teacher without a
             data_preprocessor is taken to be normalised likewise.
-        train_bn (bool): See :class:`FrozenTeacher`. Defaults to False.
         allow_mismatch (Sequence[str]): Patterns of the teacher's parameter names that the
             checkpoint need not fit. Defaults to ().
         options (TeacherOptions, optional): How it is run. Defaults to None.
@@ -304,7 +218,7 @@ def build_teacher(
     elif checkpoint is not None:
         load_weights(model, checkpoint, 'teacher_ckpt', allow_mismatch, trust_checkpoint)
         check_finite(model, f"teacher_ckpt='{checkpoint}'")
-    return FrozenTeacher(model, Renormalize(pixels, teacher_pixels), train_bn, options)
+    return FrozenTeacher(model, Renormalize(pixels, teacher_pixels), options)
 
 
 def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -12,11 +12,8 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from reviewkd_mm.config.explain import explained
-from reviewkd_mm.errors import ConfigError, RunError, config_key, find_user_error
-from reviewkd_mm.models.distillers.compiled import Compiled
+from reviewkd_mm.errors import ConfigError, config_key
 from reviewkd_mm.models.distillers.probe import evaluating
-from reviewkd_mm.models.distillers.warmup import warmup_factor
 from reviewkd_mm.models.recorders import Recorder
 from reviewkd_mm.registry import MODELS, SCOPE
 from reviewkd_mm.utils import did_you_mean
@@ -25,142 +22,56 @@ KEYS = ('student', 'teacher', 'connector', 'loss', 'warmup_epochs')
 
 
 class Transfer(nn.Module):
-    """Compare what the student shows at its taps with what the teacher shows at its own.
+    """Compare what the student shows with what the teacher shows.
+
+    A function of the features alone: where they are read is the distiller's business.
 
     Args:
-        student (str | dict | Sequence): The student's taps, shallow to deep.
-        teacher (str | dict | Sequence): The teacher's taps, shallow to deep.
-        loss (dict | nn.Module): Compares the two lists of features. One whose signature has
-            ``in_channels`` and ``out_channels`` gets those of the two, and one whose forward has
-            ``data_samples`` the samples of the batch, which at build have ``gt_label`` 0 and a
-            ``sample_idx`` alone.
-        connector (dict | nn.Module, optional): Maps the student's features into the teacher's
-            space. Its channels are inferred. Defaults to None.
-        warmup_epochs (float): The loss is multiplied by ``min(1, epoch / warmup_epochs)``.
-            Defaults to 0, which means no warm-up.
-
-    Raises:
-        ValueError: If a tap, the loss or the warm-up is not valid.
+        loss (nn.Module): Compares two lists of features; one whose forward has ``data_samples``
+            gets the samples of the batch too.
+        connector (nn.Module, optional): Maps the student's features into the teacher's space; one
+            whose forward has ``out_sizes`` gets the teacher's (H, W). Defaults to None.
+        warmup_epochs (float): The distiller multiplies the loss by the factor of
+            :func:`warmup_factor`. Defaults to 0, which means no warm-up.
+        compile (bool): Whether connector and loss go through ``torch.compile``. Defaults to
+            False.
     """
 
     def __init__(
         self,
-        student: str | Mapping | Sequence,
-        teacher: str | Mapping | Sequence,
-        loss: Mapping | nn.Module,
-        connector: Mapping | nn.Module | None = None,
+        loss: nn.Module,
+        connector: nn.Module | None = None,
         warmup_epochs: float = 0,
+        compile: bool = False,
     ) -> None:
         super().__init__()
-        with config_key('student'):
-            self.student_recorder = Recorder(student)
-        with config_key('teacher'):
-            self.teacher_recorder = Recorder(teacher)
-        with config_key('loss'):
-            self._loss_cfg = loss if _takes_channels(loss) else None
-            self.loss = _build(loss) if self._loss_cfg is None else None
-        if not isinstance(warmup_epochs, Real) or not 0 <= warmup_epochs < float('inf'):
-            raise ConfigError(f'warmup_epochs={warmup_epochs!r}: expected a number of epochs >= 0')
+        self.connector = connector
+        self.loss = loss
         self.warmup_epochs = warmup_epochs
-        built = isinstance(connector, nn.Module)
-        self._connector_cfg = None if built else connector
-        self.connector = connector if built else None
-        self._takes_sizes = False
-        self._takes_samples = False
-        self._compiled: Compiled | None = None
+        self._takes_sizes = connector is not None and 'out_sizes' in _parameters(connector)
+        self._takes_samples = 'data_samples' in _parameters(loss)
+        self._run = torch.compile(Transfer._compare) if compile else Transfer._compare
 
-    @torch.no_grad()
-    def build_connector(self) -> None:
-        """Build what needs channels for the recorded features and try it on them.
-
-        Raises:
-            ValueError: If channels, numbers or shapes of the features do not fit.
-        """
-        student = self.student_recorder.features()
-        teacher = _at_least_in_precision_of(student, self.teacher_recorder.features())
-        with config_key('connector'):
-            if self._connector_cfg is not None:
-                self.connector = _build_for(self._connector_cfg, student, teacher)
-            if self.connector is not None:
-                self.connector.to(device=student[0].device, dtype=student[0].dtype)
-                parameters = inspect.signature(self.connector.forward).parameters
-                self._takes_sizes = 'out_sizes' in parameters
-        with config_key('connector'), evaluating(self), _tried(self.connector):
-            mapped = self.connect(student, teacher)
-        with config_key('loss'):
-            if self._loss_cfg is not None:
-                self.loss = _build_for(self._loss_cfg, mapped, teacher)
-            self.loss.to(device=student[0].device, dtype=student[0].dtype)
-            parameters = inspect.signature(self.loss.forward).parameters
-            self._takes_samples = 'data_samples' in parameters
-        with config_key('loss'), evaluating(self), _tried(self.loss):
-            self._call_loss(mapped, teacher, _dummy_samples(len(student[0])))
-
-    def compile_comparison(self, name: str) -> None:
-        """Run connector and loss through torch.compile from now on.
+    def forward(
+        self,
+        student_features: list[Tensor],
+        teacher_features: list[Tensor],
+        data_samples: Sequence | None = None,
+    ) -> Tensor:
+        """Compare the features.
 
         Args:
-            name (str): What a warning calls them where that fails.
-        """
-        self._compiled = Compiled(_compare, name, eager=Transfer._compare)
-
-    def forward(self, data_samples: Sequence | None = None) -> Tensor:
-        """Compare the recorded features.
-
-        Args:
+            student_features (list[Tensor]): Features (N, C_i, H_i, W_i), shallow to deep.
+            teacher_features (list[Tensor]): Likewise; they get no gradient.
             data_samples (Sequence, optional): The samples of the batch, for a loss that takes
                 them. Defaults to None.
 
         Returns:
-            Tensor: The loss, a 0-d tensor, its weight and warm-up included.
-
-        Raises:
-            ValueError: If the connector or the loss cannot take the features, such as one image
-                with a map of one pixel before BatchNorm.
+            Tensor: The loss, a 0-d tensor, its weight included and its warm-up not.
         """
-        student = self.student_recorder.features()
-        teacher = _at_least_in_precision_of(student, self.teacher_recorder.features())
-        compare = self._compiled or Transfer._compare
+        targets = _at_least_in_precision_of(student_features, teacher_features)
         samples = data_samples if self._takes_samples else None
-        loss = compare(self, student, teacher, samples)
-        factor = warmup_factor(self.warmup_epochs)
-        return loss if factor == 1 else loss * factor
-
-    def _compare(
-        self, student: list[Tensor], teacher: list[Tensor], data_samples: Sequence | None
-    ) -> Tensor:
-        with config_key('connector', (ValueError,)):
-            mapped = self.connect(student, teacher)
-        with config_key('loss', (ValueError,)):
-            return self._call_loss(mapped, teacher, data_samples)
-
-    def check_student_learns(self, student: nn.Module) -> None:
-        """Check that gradients reach the student at every tap whose stage trains.
-
-        Args:
-            student (nn.Module): The student, after a forward that was recorded.
-
-        Raises:
-            RuntimeError: If a feature of a stage that trains carries no gradient.
-        """
-        for tap in self.student_recorder.taps:
-            cut = not all(feature.requires_grad for feature in tap.features())
-            if cut and tap.trainable(student):
-                raise RunError(
-                    f"student tap '{tap.source}' carries no gradient although its stage trains: "
-                    'the student detaches it, or recomputes it under reentrant activation '
-                    'checkpointing. Tap a module outside of that'
-                )
-
-    def init_weights(self) -> None:
-        """Initialise the connector by its own ``init_weights``, if it has one."""
-        if hasattr(self.connector, 'init_weights'):
-            self.connector.init_weights()
-
-    def clear(self) -> None:
-        """Forget the recorded features."""
-        self.student_recorder.clear()
-        self.teacher_recorder.clear()
+        return self._run(self, student_features, targets, samples)
 
     def connect(self, student: list[Tensor], teacher: list[Tensor]) -> Sequence[Tensor]:
         """Map the student's features into the teacher's space, if there is a connector.
@@ -178,37 +89,205 @@ class Transfer(nn.Module):
             return self.connector(student)
         return self.connector(student, out_sizes=[tuple(t.shape[-2:]) for t in teacher])
 
-    def _call_loss(
-        self, mapped: Sequence[Tensor], teacher: list[Tensor], data_samples: Sequence | None
+    def init_weights(self) -> None:
+        """Initialise the connector by its own ``init_weights``, if it has one."""
+        if hasattr(self.connector, 'init_weights'):
+            self.connector.init_weights()
+
+    def _compare(
+        self, student: list[Tensor], teacher: list[Tensor], data_samples: Sequence | None
     ) -> Tensor:
+        mapped = self.connect(student, teacher)
         if not self._takes_samples:
             return self.loss(mapped, teacher)
         return self.loss(mapped, teacher, data_samples=data_samples)
 
 
-@contextmanager
-def _tried(module: nn.Module | None) -> Iterator[None]:
-    """Say that a module was given for what it is not, whatever it raises when it is tried."""
-    try:
-        yield
-    except Exception as error:
-        if find_user_error(error) is not None:
-            raise
+@dataclass
+class TransferSettings:
+    """What a config says of a transfer, read before its features are known.
+
+    Args:
+        student (Recorder): Reads the student's taps, shallow to deep.
+        teacher (Recorder): Reads the teacher's.
+        loss (dict | nn.Module): The loss; of one whose signature has ``in_channels`` and
+            ``out_channels`` these are inferred.
+        connector (dict | nn.Module, optional): The connector, likewise.
+        warmup_epochs (float): See :class:`Transfer`.
+    """
+
+    student: Recorder
+    teacher: Recorder
+    loss: Mapping | nn.Module
+    connector: Mapping | nn.Module | None = None
+    warmup_epochs: float = 0
+
+    @classmethod
+    def read(cls, arguments: Mapping[str, Any]) -> TransferSettings:
+        """Read a transfer's dict.
+
+        Args:
+            arguments (dict): Its keys and values.
+
+        Raises:
+            ConfigError: If a key or a value is not valid.
+        """
+        _check_keys(arguments)
+        with config_key('student'):
+            student = Recorder(arguments['student'])
+        with config_key('teacher'):
+            teacher = Recorder(arguments['teacher'])
+        settings = cls(
+            student, teacher, **{key: arguments[key] for key in KEYS[2:] if key in arguments}
+        )
+        with config_key('loss'):
+            _find_type(settings.loss)
+        with config_key('connector'):
+            if settings.connector is not None:
+                _find_type(settings.connector)
+        epochs = settings.warmup_epochs
+        if not isinstance(epochs, Real) or not 0 <= epochs < float('inf'):
+            raise ConfigError(f'warmup_epochs={epochs!r}: expected a number of epochs >= 0')
+        return settings
+
+    @torch.no_grad()
+    def build(
+        self, student: list[Tensor], teacher: list[Tensor], compile: bool = False
+    ) -> Transfer:
+        """Build the transfer for features and try it on them.
+
+        Args:
+            student (list[Tensor]): Features (N, C_i, H_i, W_i) of the student, of a dummy image.
+            teacher (list[Tensor]): Likewise of the teacher.
+            compile (bool): Whether connector and loss are compiled. Defaults to False.
+
+        Returns:
+            Transfer: The transfer, on the device and in the dtype of the student's features.
+
+        Raises:
+            ConfigError: If channels, numbers or shapes of the features do not fit.
+        """
+        teacher = _at_least_in_precision_of(student, teacher)
+        connector, mapped = None, student
+        if self.connector is not None:
+            with config_key('connector'):
+                connector = _build(self.connector, student, teacher)
+                # Without the loss, whose channels are those that the connector gives.
+                alone = Transfer(nn.Identity(), connector)
+                with evaluating(connector):
+                    mapped = alone.connect(student, teacher)
+        with config_key('loss'):
+            loss = _build(self.loss, mapped, teacher)
+            with evaluating(loss):
+                Transfer(loss)(mapped, teacher, _dummy_samples(len(student[0])))
+        return Transfer(loss, connector, self.warmup_epochs, compile)
+
+
+def read_transfers(transfers: Mapping[str, Mapping]) -> dict[str, TransferSettings]:
+    """Read the transfers of a distiller.
+
+    Args:
+        transfers (Mapping[str, Mapping]): Keys and values of :class:`TransferSettings` by name.
+
+    Returns:
+        dict[str, TransferSettings]: By name.
+
+    Raises:
+        ConfigError: If a name, a key or a value is not valid.
+    """
+    if not isinstance(transfers, Mapping) or not transfers:
         raise ConfigError(
-            f'{type(module).__name__} cannot take the features: expected a connector, called with '
-            "the student's features, or a loss, called with the student's and the teacher's "
-            f'({type(error).__name__}: {error})'
-        ) from error
+            f'transfers={transfers!r}: expected a dict of at least one transfer, such as '
+            "dict(review=dict(student='neck', teacher='neck', loss=dict(type='HCLLoss')))"
+        )
+    settings = {}
+    for name, arguments in transfers.items():
+        with config_key(f'transfers.{name}'):
+            _check_name(name)
+            settings[name] = TransferSettings.read(arguments)
+    return settings
 
 
-def _compare(
-    transfer: Transfer,
-    student: list[Tensor],
-    teacher: list[Tensor],
-    data_samples: Sequence | None,
-) -> Tensor:
-    """Compare as the transfer does, without what is there for error messages."""
-    return transfer._call_loss(transfer.connect(student, teacher), teacher, data_samples)
+def _check_name(name: str) -> None:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigError('expected a name of letters, digits and underscores')
+    if hasattr(nn.ModuleDict(), name):
+        raise ConfigError(f"'{name}' is taken by a method of torch.nn.ModuleDict; choose another")
+    if name == 'cls':
+        raise ConfigError("it would be logged as loss_cls, which is the student's own; rename it")
+
+
+def _check_keys(arguments: Mapping[str, Any]) -> None:
+    if not isinstance(arguments, Mapping):
+        raise ConfigError(f'expected a dict with {", ".join(KEYS)}, got {arguments!r}')
+    for key in arguments:
+        if key not in KEYS:
+            raise ConfigError(f"there is no key '{key}'; {did_you_mean(key, KEYS)}")
+    for key in ('student', 'teacher', 'loss'):
+        if key not in arguments:
+            raise ConfigError(f"the key '{key}' is missing")
+
+
+def _build(
+    cfg: Mapping | nn.Module, student: Sequence[Tensor], teacher: list[Tensor]
+) -> nn.Module:
+    """Build a connector or a loss, with the channels of the features where it takes them."""
+    if not isinstance(cfg, nn.Module):
+        cfg = {**cfg, **_channels(cfg, student, teacher)}
+        with MODELS.switch_scope_and_registry(SCOPE) as registry:
+            cfg = registry.build(cfg)
+    return cfg.to(device=student[0].device, dtype=student[0].dtype)
+
+
+def _channels(
+    cfg: Mapping, student: Sequence[Tensor], teacher: list[Tensor]
+) -> dict[str, int | Sequence[int]]:
+    """Return ``in_channels`` and ``out_channels``, inferred, or as given and checked."""
+    parameters = inspect.signature(_find_type(cfg)).parameters
+    inferred = {}
+    for key, features in (('in_channels', student), ('out_channels', teacher)):
+        if key not in parameters:
+            continue
+        channels = [_count_channels(feature) for feature in features]
+        given = cfg.get(key, channels)
+        if (list(given) if isinstance(given, Sequence) else [given]) != channels:
+            raise ConfigError(f'{key}={given}, but the taps give {channels}')
+        inferred[key] = given
+    return inferred
+
+
+def _count_channels(feature: Tensor) -> int:
+    if feature.dim() != 4:
+        raise ConfigError(
+            f'a tap gives features of shape {tuple(feature.shape)}; expected (N, C, H, W) '
+            'or (N, C)'
+        )
+    return feature.shape[1]
+
+
+def _find_type(cfg: Mapping | nn.Module) -> type:
+    if isinstance(cfg, nn.Module):
+        return type(cfg)
+    if not isinstance(cfg, Mapping) or 'type' not in cfg:
+        raise ConfigError(f"expected a dict with the key 'type', got {cfg!r}")
+    if callable(cfg['type']):
+        return cfg['type']
+    if not isinstance(cfg['type'], str):
+        raise ConfigError(f"type={cfg['type']!r}: expected the name of a class, such as 'HCLLoss'")
+    with MODELS.switch_scope_and_registry(cfg.get('_scope_') or SCOPE) as registry:
+        try:
+            found = registry.get(cfg['type'])
+        except RuntimeError:  # MMEngine's answer to a name that nothing knows.
+            found = None
+    if found is None:
+        name = cfg['type'].rpartition('.')[-1]
+        hint = did_you_mean(name, sorted(MODELS.module_dict))
+        raise ConfigError(f"type='{cfg['type']}' is not registered; {hint}")
+    return found
+
+
+def _parameters(module: nn.Module) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(module.forward).parameters
 
 
 def _dummy_samples(count: int) -> list[BaseDataElement]:
@@ -223,109 +302,3 @@ def _at_least_in_precision_of(student: list[Tensor], teacher: list[Tensor]) -> l
         return teacher
     pairs = zip(student, teacher, strict=True)
     return [t.to(torch.promote_types(s.dtype, t.dtype)) for s, t in pairs]
-
-
-def build_transfers(transfers: Mapping[str, Mapping]) -> nn.ModuleDict:
-    """Build the transfers of a distiller; their connectors come once features are known.
-
-    Args:
-        transfers (Mapping[str, Mapping]): Arguments of :class:`Transfer` by name.
-
-    Returns:
-        nn.ModuleDict: Transfers by name.
-
-    Raises:
-        ValueError: If a name or an argument is not valid.
-    """
-    if not isinstance(transfers, Mapping) or not transfers:
-        raise ConfigError(
-            f'transfers={transfers!r}: expected a dict of at least one transfer, such as '
-            "dict(review=dict(student='neck', teacher='neck', loss=dict(type='HCLLoss')))"
-        )
-    built = nn.ModuleDict()
-    for name, arguments in transfers.items():
-        with config_key(f'transfers.{name}'):
-            _check_name(name)
-            _check_arguments(arguments)
-            built[name] = Transfer(**arguments)
-    return built
-
-
-def _check_name(name: str) -> None:
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ConfigError('expected a name of letters, digits and underscores')
-    if hasattr(nn.ModuleDict(), name):
-        raise ConfigError(f"'{name}' is taken by a method of torch.nn.ModuleDict; choose another")
-    if name == 'cls':
-        raise ConfigError("it would be logged as loss_cls, which is the student's own; rename it")
-
-
-def _check_arguments(arguments: Mapping[str, Any]) -> None:
-    if not isinstance(arguments, Mapping):
-        raise ConfigError(f'expected a dict with {", ".join(KEYS)}, got {arguments!r}')
-    for key in arguments:
-        if key not in KEYS:
-            raise ConfigError(f"there is no key '{key}'; {did_you_mean(key, KEYS)}")
-    for key in ('student', 'teacher', 'loss'):
-        if key not in arguments:
-            raise ConfigError(f"the key '{key}' is missing")
-
-
-def _takes_channels(cfg: Mapping | nn.Module) -> bool:
-    if isinstance(cfg, nn.Module):
-        return False
-    return 'in_channels' in inspect.signature(_find_type(cfg)).parameters
-
-
-def _build_for(cfg: Mapping, student: Sequence[Tensor], teacher: list[Tensor]) -> nn.Module:
-    """Build a connector or a loss, with the channels of the features where it takes them."""
-    parameters = inspect.signature(_find_type(cfg)).parameters
-    inferred = {}
-    for key, features in (('in_channels', student), ('out_channels', teacher)):
-        if key not in parameters:
-            continue
-        channels = [_channels(feature) for feature in features]
-        given = cfg.get(key, channels)
-        if (list(given) if isinstance(given, Sequence) else [given]) != channels:
-            raise ConfigError(f'{key}={given}, but the taps give {channels}')
-        inferred[key] = given
-    return _build({**cfg, **inferred})
-
-
-def _channels(feature: Tensor) -> int:
-    if feature.dim() != 4:
-        raise ConfigError(
-            f'a tap gives features of shape {tuple(feature.shape)}; expected (N, C, H, W) '
-            'or (N, C)'
-        )
-    return feature.shape[1]
-
-
-def _build(cfg: Mapping | nn.Module) -> nn.Module:
-    if isinstance(cfg, nn.Module):
-        return cfg
-    _find_type(cfg)
-    with MODELS.switch_scope_and_registry(SCOPE) as registry, explained(cfg, always=True):
-        return registry.build(dict(cfg))
-
-
-def _find_type(cfg: Mapping) -> type:
-    if not isinstance(cfg, Mapping) or 'type' not in cfg:
-        raise ConfigError(f"expected a dict with the key 'type', got {cfg!r}")
-    if callable(cfg['type']):
-        return cfg['type']
-    if not isinstance(cfg['type'], str):
-        raise ConfigError(f"type={cfg['type']!r}: expected the name of a class, such as 'HCLLoss'")
-    with MODELS.switch_scope_and_registry(cfg.get('_scope_') or SCOPE) as registry:
-        try:
-            found = registry.get(cfg['type'])
-        except RuntimeError:  # MMEngine's answer to a name that nothing knows.
-            found = None
-    if found is None:
-        name = cfg['type'].rpartition('.')[-1]
-        raise ConfigError(f"type='{cfg['type']}' is not registered; {_nearest_type(name)}")
-    return found
-
-
-def _nearest_type(name: str) -> str:
-    return did_you_mean(name, sorted(MODELS.module_dict))

@@ -32,6 +32,9 @@ class BaseTap(metaclass=ABCMeta):
         ValueError: If ``call`` is no integer.
     """
 
+    # What a name adds to the path of the module.
+    side = ''
+
     def __init__(self, source: str, call: int = -1) -> None:
         if not isinstance(call, int) or isinstance(call, bool):
             raise ConfigError(f'call={call!r}: expected the index of a call, such as 0 or -1')
@@ -117,6 +120,17 @@ class BaseTap(metaclass=ABCMeta):
         # gradients are summed would differ from that of all later steps.
         tensors = value.tensors if overwritten else value.originals
         return [t[:, :, None, None] if t.dim() == 2 else t for t in tensors]
+
+    def names(self) -> list[str]:
+        """Name what was recorded: ``'neck'``, or ``'neck[0]'`` … where it is several tensors.
+
+        Returns:
+            list[str]: A name for each of :meth:`features`.
+        """
+        count = len(self.features())
+        indices = [''] if count == 1 else [f'[{index}]' for index in range(count)]
+        call = '' if self.call == -1 else f' call={self.call}'
+        return [f'{self.source}{index}{self.side}{call}' for index in indices]
 
     def trainable(self, model: nn.Module) -> bool:
         """Return whether the tapped stage has a parameter that trains.

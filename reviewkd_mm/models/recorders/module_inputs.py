@@ -21,6 +21,8 @@ class ModuleInputs(BaseTap):
             last one. Defaults to -1.
     """
 
+    side = ' (input)'
+
     def _register(self, module: nn.Module) -> RemovableHandle:
         return module.register_forward_pre_hook(TapHook(self._record_inputs), with_kwargs=True)
 

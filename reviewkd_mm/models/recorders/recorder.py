@@ -95,6 +95,14 @@ class Recorder:
         """
         return [feature for tap in self.taps for feature in tap.features()]
 
+    def names(self) -> list[str]:
+        """Name the recorded features.
+
+        Returns:
+            list[str]: A name for each of :meth:`features`, such as ``'neck[0]'``.
+        """
+        return [name for tap in self.taps for name in tap.names()]
+
     def clear(self) -> None:
         """Forget what was recorded."""
         for tap in self.taps:

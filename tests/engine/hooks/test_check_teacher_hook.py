@@ -111,7 +111,7 @@ def test_the_teacher_predicts_in_eval_mode_on_its_own_normalisation(teacher, tra
     distiller = build_distiller(
         teacher=teacher_classifier(data_preprocessor=OTHER_PIXELS),
         teacher_ckpt=path,
-        teacher_train_bn=train_bn,
+        teacher_options=dict(train_bn=train_bn),
     )
     samples = [TinyImages(flip=False).prepare_data(i) for i in range(3)]
     data = dict(
@@ -128,7 +128,7 @@ def test_the_teacher_predicts_in_eval_mode_on_its_own_normalisation(teacher, tra
 
 
 def test_the_digest_is_the_same_before_and_after(tmp_path):
-    cfg = distiller_cfg(teacher_train_bn=True)
+    cfg = distiller_cfg(teacher_options=dict(train_bn=True))
     runner = make_runner(tmp_path, 1, model=cfg)
     messages = messages_of(runner)
     before = combined(state_digests(runner.model.teacher))

@@ -140,7 +140,10 @@ def test_a_teacher_that_is_not_finite_is_named(tmp_path):
 
     message = error_of(runner)
 
-    assert "the teacher's feature at the tap 'backbone.layer1.-1.relu' is not finite" in message
+    assert (
+        "the teacher's feature at the tap 'backbone.layer1.-1.relu (input)' is not finite"
+        in message
+    )
     assert 'teacher_ckpt' in message
 
 

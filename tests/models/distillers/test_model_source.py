@@ -177,7 +177,7 @@ def test_building_draws_what_building_alone_draws():
 @pytest.mark.parametrize(
     ('value', 'error', 'message'),
     [
-        (5, TypeError, r'teacher=5: expected a model config, a config path or a module'),
+        (5, ValueError, r'teacher=5: expected a model config, a config path or a module'),
         (dict(depth=20), ValueError, r"teacher: expected a model config with the key 'type'"),
         (
             'reviewkd_mm::baselines/resnet21_cifar100.py',
@@ -191,10 +191,10 @@ def test_building_draws_what_building_alone_draws():
         ),
         (
             'mmdett::retinanet/retinanet_r50_fpn_1x_coco.py',
-            ImportError,
+            ValueError,
             r"teacher='mmdett::.*package 'mmdett' is not installed",
         ),
-        ('configs::a/b.py', ImportError, r"package 'configs' is not installed"),
+        ('configs::a/b.py', ValueError, r"package 'configs' is not installed"),
     ],
 )
 def test_errors_name_the_key_the_value_and_what_was_meant(value, error, message):
@@ -205,7 +205,7 @@ def test_errors_name_the_key_the_value_and_what_was_meant(value, error, message)
 def test_a_missing_package_that_is_known_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr('reviewkd_mm.models.distillers.model_source.find_spec', lambda name: None)
 
-    with pytest.raises(ImportError, match='to install it: pip install onedl-mmsegmentation=='):
+    with pytest.raises(ValueError, match='to install it: pip install onedl-mmsegmentation=='):
         read_source('teacher', 'mmseg::pspnet/pspnet_r101-d8_4xb2-80k_cityscapes-512x1024.py')
 
 

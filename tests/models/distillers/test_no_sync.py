@@ -86,12 +86,14 @@ def detection_step(distiller: Distiller) -> None:
     total(distiller(**data, mode='loss')).backward()
 
 
-OPTIONS = [{}, dict(teacher_dtype='bf16'), dict(teacher_stream=True), dict(teacher_train_bn=True)]
+OPTIONS = [{}, dict(dtype='bf16'), dict(train_bn=True)]
 
 
 @pytest.mark.parametrize('options', OPTIONS, ids=str)
 def test_a_step_of_a_classifier(options):
-    distiller = build_distiller(transfers=dict(review=review(), kd=logits()), **options)
+    distiller = build_distiller(
+        transfers=dict(review=review(), kd=logits()), teacher_options=options
+    )
 
     found = [waits(lambda: classification_step(distiller)) for _ in range(2)]
 
@@ -105,7 +107,7 @@ def test_a_step_of_a_detector_whose_teacher_sees_other_pixels(options):
         student=retinanet(),
         teacher=retinanet(width=6, channels=12, data_preprocessor=pixels),
         transfers=dict(review=review(student='neck', teacher='neck')),
-        **options,
+        teacher_options=options,
     )
 
     found = [waits(lambda: detection_step(distiller)) for _ in range(2)]

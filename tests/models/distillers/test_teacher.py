@@ -39,7 +39,7 @@ class Pooled(nn.Module):
 @pytest.mark.parametrize('train_bn', [False, True])
 def test_teacher_is_in_eval_mode_and_stays_there(train_bn):
     distiller = build_distiller(
-        teacher=teacher_classifier(neck=dict(type=Pooled)), teacher_train_bn=train_bn
+        teacher=teacher_classifier(neck=dict(type=Pooled)), teacher_options=dict(train_bn=train_bn)
     )
 
     distiller.train()
@@ -88,25 +88,22 @@ def test_teacher_features_carry_no_graph_even_if_a_user_unfreezes_it():
 
 def test_teacher_follows_images_to_another_device():
     """As under FSDP, which moves the parameters of the student by themselves."""
-    distiller = build_distiller(teacher_fold_bn=False)
-    recorder = distiller.transfers.review.teacher_recorder
+    features = build_distiller().record_teacher(torch.zeros(4, 3, 32, 32, device='meta'))
 
-    distiller._teacher.record([recorder], torch.zeros(4, 3, 32, 32, device='meta'), None)
-
-    assert {feature.device.type for feature in recorder.features()} == {'meta'}
+    assert {feature.device.type for feature in features['review']} == {'meta'}
 
 
 @pytest.mark.parametrize('train_bn', [False, True])
 def test_training_leaves_the_teacher_as_it_was(tmp_path, train_bn):
-    initial = build_distiller(teacher_train_bn=train_bn)
+    initial = build_distiller(teacher_options=dict(train_bn=train_bn))
 
-    runner = train(distiller_cfg(teacher_train_bn=train_bn), tmp_path)
+    runner = train(distiller_cfg(teacher_options=dict(train_bn=train_bn)), tmp_path)
 
     assert_same_state(state_of(runner.model.teacher), state_of(initial.teacher))
 
 
 def test_train_bn_takes_the_statistics_of_the_batch():
-    distiller = build_distiller(teacher_train_bn=True)
+    distiller = build_distiller(teacher_options=dict(train_bn=True))
     bn = distiller.teacher.backbone.bn1
     seen = []
     bn.register_forward_hook(lambda *args: seen.append(args[2]))

@@ -7,10 +7,11 @@ import copy
 import pytest
 import torch
 from mmengine.model import BaseModule
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
 from reviewkd_mm.models.connectors import ReviewConnector
-from reviewkd_mm.models.distillers.transfer import Transfer, build_transfers
+from reviewkd_mm.models.distillers.transfer import read_transfers
 from reviewkd_mm.models.losses import HCLLoss
 from reviewkd_mm.registry import MODELS
 from tests.models.distillers.helpers import (
@@ -57,6 +58,7 @@ class One(nn.Module):
         return [self.conv(features[0])]
 
 
+@MMPRETRAIN_MODELS.register_module(name='FixedConnector')
 class Fixed(nn.Module):
     """A connector without channels."""
 
@@ -144,14 +146,10 @@ def test_bare_names_are_ours_in_every_scope():
 
 @pytest.mark.parametrize('kind', ['_scope_', 'prefix'])
 def test_names_of_other_scopes_can_be_given(kind):
-    name = 'mmpretrain.CrossEntropyLoss' if kind == 'prefix' else 'CrossEntropyLoss'
+    name = 'mmpretrain.FixedConnector' if kind == 'prefix' else 'FixedConnector'
     scope = {} if kind == 'prefix' else dict(_scope_='mmpretrain')
 
-    transfers = build_transfers(
-        dict(kd=dict(student='head', teacher='head', loss=dict(type=name, **scope)))
-    )
-
-    assert type(transfers.kd.loss).__module__.startswith('mmpretrain.')
+    assert type(connector_of(connector=dict(type=name, **scope))) is Fixed
 
 
 def test_connectors_start_the_same_whatever_the_seed():
@@ -204,8 +202,57 @@ def test_names_that_a_transfer_may_have(name):
 )
 def test_names_that_a_transfer_may_not_have(name):
     with pytest.raises(ValueError, match=rf'^transfers\.{name}: '):
-        build_transfers({name: logits()})
+        read_transfers({name: logits()})
 
 
-def test_epochs_may_be_a_fraction():
-    assert Transfer(**logits(warmup_epochs=5 / 3)).warmup_epochs == 5 / 3
+def test_a_transfer_is_a_function_of_the_features():
+    transfer = build_distiller().transfers.review.double()
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (
+        [
+            torch.randn(2, channels, side, side, generator=generator, dtype=torch.float64)
+            for channels, side in zip(widths, (16, 8, 4, 1), strict=True)
+        ]
+        for widths in (STUDENT_CHANNELS, TEACHER_CHANNELS)
+    )
+
+    loss = transfer(student, teacher)
+
+    sizes = [feature.shape[-2:] for feature in teacher]
+    expected = transfer.loss(transfer.connector(student, out_sizes=sizes), teacher)
+    assert loss == expected > 0
+    half = [feature.to(torch.bfloat16) for feature in teacher]
+    assert transfer(student, half).dtype == torch.float64
+
+
+class OfSamples(nn.Module):
+    """A loss that reads the samples."""
+
+    def forward(self, student: list, teacher: list, data_samples: list) -> Tensor:
+        return student[0].mean() + sum(sample.gt_label.sum() for sample in data_samples)
+
+
+def test_a_loss_that_asks_for_the_samples_gets_them():
+    inputs, samples = batch()
+    loss = dict(type=OfSamples)
+    distiller = build_distiller(transfers=dict(a=dict(student='neck', teacher='neck', loss=loss)))
+
+    labels = sum(sample.gt_label.sum() for sample in samples)
+    first = distiller.loss(inputs, samples)['loss_a']
+    for sample in samples:
+        sample.set_gt_label(sample.gt_label + 1)
+
+    assert labels > 0
+    more = distiller.loss(inputs, samples)['loss_a'] - first
+    assert more.item() == pytest.approx(len(samples), abs=1e-4)
+
+
+def test_dummy_features_show_what_is_compared():
+    distiller = build_distiller()
+
+    student, teacher = distiller.dummy_features((32, 64))['review']
+
+    assert [*student] == STAGES
+    assert [*teacher] == [*(f'{stage}.-1.relu (input)' for stage in STAGES[:3]), 'neck']
+    assert student['backbone.layer2'].shape == (1, 8, 16, 32)
+    assert not distiller.student_recorders['review'].recorded

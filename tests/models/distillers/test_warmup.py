@@ -95,6 +95,24 @@ def test_epoch_based_training(tmp_path, hooks):
     assert [loss > 0 for _, loss in RecordFactors.seen] == [False, False, *[True] * 4]
 
 
+@pytest.mark.parametrize(
+    ('warmup_epochs', 'expected'), [(0.5, [0, 1, 1, 1, 1, 1]), (1.5, [0, 1 / 3, 2 / 3, 1, 1, 1])]
+)
+@pytest.mark.parametrize('hooks', [[], [EPOCH_INFO]])
+def test_a_fraction_of_an_epoch_counts_iterations(tmp_path, warmup_epochs, expected, hooks):
+    cfg = dict(by_epoch=True, max_epochs=3)
+
+    found = factors(tmp_path, warmup_epochs, hooks, train_cfg=cfg)
+
+    assert found == pytest.approx(expected)
+
+
+def test_a_fraction_in_an_iteration_based_training(tmp_path):
+    expected = [0, 1 / 3, 2 / 3, 1, 1, 1]
+
+    assert factors(tmp_path, 1.5, [EPOCH_INFO], **BY_ITER) == pytest.approx(expected)
+
+
 def test_training_goes_on_warming_up_after_a_validation(tmp_path):
     cfg = distiller_cfg(transfers=dict(review=review(warmup_epochs=4)))
 
