@@ -23,14 +23,14 @@ from reviewkd_mm.utils import forked_rng
 # The registry scope of MMPretrain's models, which need none of MMCV's compiled ops.
 NO_OPS_SCOPE = 'mmpretrain'
 OPS = f'{SCOPE}.mmcv_ops'
-# A setting with one of these keys is a transfer's; of the others these are a distillation's, or of
+# A setting with one of these keys is a transfer's; these others are a distillation's, or tell of
 # one training.
 TRANSFER_KEYS = {'student', 'teacher', 'connector'}
 NOT_STOCK = (
     *('student', 'teacher', 'warmup_epochs', 'training_hooks', 'distillation_hooks'),
     *('work_dir', 'load_from', 'resume'),
 )
-# The classes of ours that do what a stock one does, only better.
+# Classes of ours by the stock class that takes the same arguments.
 STOCK_TYPES = {
     f'{SCOPE}.AmpOptimWrapper': 'AmpOptimWrapper',
     f'{SCOPE}.AtomicCheckpointHook': 'CheckpointHook',
