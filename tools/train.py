@@ -61,7 +61,6 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
     cli.set_work_dir(cfg, args.config, args.work_dir)
     cli.set_resume(cfg, args.resume)
     cli.set_dataloaders(cfg, not args.no_pin_memory, not args.no_persistent_workers)
-    cli.add_hooks(cfg)
     if args.no_validate:
         cli.disable_validation(cfg)
     if args.check_teacher is not None:

@@ -1,13 +1,14 @@
 """Logging, checkpoints and hooks that every classification config shares."""
 
-_base_ = './distillation_hooks.py'
+_base_ = './hooks.py'
 default_scope = 'mmpretrain'
 default_hooks = dict(
+    _base_.training_hooks,
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='reviewkd_mm.AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='auto'
+        _base_.training_hooks.checkpoint, interval=1, max_keep_ckpts=2, save_best='auto'
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False),

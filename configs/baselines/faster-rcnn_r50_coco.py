@@ -4,5 +4,10 @@ Detectron2's 1x schedule as MMDetection has it: 90,000 iterations of 16 images, 
 640 to 800 pixels. BatchNorm is frozen, its scale and shift included, as in Detectron2.
 """
 
-_base_ = ['mmdet::_base_/models/faster-rcnn_r50_fpn.py', 'mmdet::common/ms-90k_coco.py']
+_base_ = [
+    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',
+    'mmdet::common/ms-90k_coco.py',
+    '../_base_/hooks.py',
+]
+default_hooks = _base_.training_hooks
 model = dict(backbone=dict(norm_cfg=dict(requires_grad=False)))

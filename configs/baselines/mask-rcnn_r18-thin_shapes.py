@@ -7,5 +7,5 @@ _base_ = [
     '../_base_/models/mask-rcnn_r18_thin.py',
     '../_base_/datasets/shapes.py',
     '../_base_/schedules/shapes.py',
-    'mmdet::_base_/default_runtime.py',
+    '../_base_/detection_runtime.py',
 ]

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/models/mask-rcnn_r18_small.py',
     '../_base_/datasets/nuclei.py',
     '../_base_/schedules/small_detection.py',
-    'mmdet::_base_/default_runtime.py',
+    '../_base_/detection_runtime.py',
 ]
 # Half of the nuclei are less than 12 pixels wide.
 model = dict(rpn_head=dict(anchor_generator=dict(scales=[2])))

@@ -7,7 +7,7 @@ _base_ = [
     '../_base_/models/mask-rcnn_r18_tiny.py',
     '../_base_/datasets/shapes.py',
     '../_base_/schedules/shapes.py',
-    'mmdet::_base_/default_runtime.py',
+    '../_base_/detection_runtime.py',
 ]
 images = _base_.train_dataloader.dataset
 train_dataloader = dict(dataset=dict(_delete_=True, type='RepeatDataset', times=2, dataset=images))

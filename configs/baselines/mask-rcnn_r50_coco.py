@@ -7,5 +7,7 @@ Detectron2's 1x schedule as MMDetection has it: 90,000 iterations of 16 images, 
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::common/ms-poly-90k_coco-instance.py',
+    '../_base_/hooks.py',
 ]
+default_hooks = _base_.training_hooks
 model = dict(backbone=dict(norm_cfg=dict(requires_grad=False)))

@@ -4,5 +4,5 @@ _base_ = [
     '../_base_/models/retinanet_r18_small.py',
     '../_base_/datasets/bccd.py',
     '../_base_/schedules/small_detection.py',
-    'mmdet::_base_/default_runtime.py',
+    '../_base_/detection_runtime.py',
 ]

@@ -8,6 +8,7 @@ schedule of the other configs here (batch 128, learning rate 0.1, where mdistill
 """
 
 _base_ = ['../baselines/resnet20_cifar100.py', '../_base_/transfers/kd.py']
+default_hooks = _base_.distillation_hooks
 model = dict(
     _delete_=True,
     type='reviewkd_mm.Distiller',

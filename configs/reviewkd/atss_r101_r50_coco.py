@@ -7,8 +7,9 @@ is downloaded. Student alone: 39.4. It reproduces no published number.
 _base_ = [
     'mmdet::atss/atss_r50_fpn_1x_coco.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
+    '../_base_/hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 model = dict(
     _delete_=True,
     type='reviewkd_mm.Distiller',

@@ -11,11 +11,11 @@ step is an error that says how to get them. On a CPU it runs without.
 _base_ = [
     'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
+    '../_base_/hooks.py',
 ]
-review = dict(
-    _base_.review_fpn, teacher=[*(f'neck.convs.{i}' for i in (1, 2, 3)), 'neck.extra_convs.0']
-)
+default_hooks = _base_.distillation_hooks
+review = _base_.review_fpn
+review.teacher = [*(f'neck.convs.{i}' for i in (1, 2, 3)), 'neck.extra_convs.0']
 model = dict(
     _delete_=True,
     type='reviewkd_mm.Distiller',

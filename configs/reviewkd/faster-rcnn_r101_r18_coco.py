@@ -9,8 +9,8 @@ source at hand.
 _base_ = [
     '../baselines/faster-rcnn_r18_coco.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 review = dict(_base_.review_fpn, loss=dict(type='HCLLoss', loss_weight=1.2))
 model = dict(
     _delete_=True,

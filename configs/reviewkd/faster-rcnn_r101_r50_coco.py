@@ -9,8 +9,8 @@ student (37.9 alone) and teacher (42.0).
 _base_ = [
     '../baselines/faster-rcnn_r50_coco.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 model = dict(
     _delete_=True,
     type='reviewkd_mm.Distiller',

@@ -7,8 +7,9 @@ metafile), which is downloaded. Student alone: 40.2. It reproduces no published 
 _base_ = [
     'mmdet::gfl/gfl_r50_fpn_1x_coco.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
+    '../_base_/hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 model = dict(
     _delete_=True,
     type='reviewkd_mm.Distiller',

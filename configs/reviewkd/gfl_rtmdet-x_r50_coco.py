@@ -8,8 +8,9 @@ are the levels that both have, P3 to P5.
 _base_ = [
     'mmdet::gfl/gfl_r50_fpn_1x_coco.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
+    '../_base_/hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 review = dict(_base_.review_fpn, student=[f'neck.fpn_convs.{i}' for i in range(3)])
 model = dict(
     _delete_=True,

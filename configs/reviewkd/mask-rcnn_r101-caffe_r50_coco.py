@@ -9,8 +9,9 @@ published number.
 _base_ = [
     'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
+    '../_base_/hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 model = dict(
     _delete_=True,
     type='reviewkd_mm.Distiller',

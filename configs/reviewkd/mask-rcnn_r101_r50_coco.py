@@ -9,8 +9,8 @@ from a source at hand.
 _base_ = [
     '../baselines/mask-rcnn_r50_coco.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 review = dict(_base_.review_fpn, loss=dict(type='HCLLoss', loss_weight=0.8))
 model = dict(
     _delete_=True,

@@ -6,8 +6,8 @@ It reproduces no published number; ``make demo`` trains the teacher and both stu
 _base_ = [
     '../baselines/mask-rcnn_r18-thin_shapes.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 connector = dict(_base_.review_fpn.connector, mid_channels=64)
 model = dict(
     _delete_=True,

@@ -7,8 +7,8 @@ scratch are large: at the paper's weight of 1.0 the feature loss starts a hundre
 _base_ = [
     '../baselines/mask-rcnn_r18_nuclei.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 review = dict(_base_.review_fpn, loss=dict(type='HCLLoss', loss_weight=0.05))
 model = dict(
     _delete_=True,

@@ -9,8 +9,8 @@ from a source at hand.
 _base_ = [
     '../baselines/mask-rcnn_mbv2_coco.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 model = dict(
     _delete_=True,
     type='reviewkd_mm.Distiller',

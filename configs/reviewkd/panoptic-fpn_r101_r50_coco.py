@@ -7,11 +7,12 @@ Reading and evaluating panoptic data needs the package panopticapi; without it M
 error before the training says how to get it.
 """
 
-# The hooks of a distillation are added by tools/train.py: this base has custom_hooks of its own.
 _base_ = [
     'mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py',
     '../_base_/transfers/review_fpn.py',
+    '../_base_/hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 model = dict(
     _delete_=True,
     type='reviewkd_mm.Distiller',

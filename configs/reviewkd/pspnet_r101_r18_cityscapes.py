@@ -8,8 +8,9 @@ It reproduces no published number. There is no neck: the four stages are compare
 _base_ = [
     'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
     '../_base_/transfers/review_fpn.py',
-    '../_base_/distillation_hooks.py',
+    '../_base_/hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 review = dict(_base_.review_fpn, student='backbone', teacher='backbone')
 model = dict(
     _delete_=True,

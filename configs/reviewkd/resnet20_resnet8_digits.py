@@ -4,6 +4,7 @@ It reproduces no published number; ``make demo`` trains the teacher and both stu
 """
 
 _base_ = ['../baselines/resnet8_digits.py', '../_base_/transfers/review_cifar_resnet.py']
+default_hooks = _base_.distillation_hooks
 review = dict(_base_.review_cifar_resnet, loss=dict(type='HCLLoss', loss_weight=1.0))
 model = dict(
     _delete_=True,

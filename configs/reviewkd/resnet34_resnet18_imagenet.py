@@ -8,6 +8,7 @@ tools/model_converters/torchvision_to_mmpretrain.py.
 """
 
 _base_ = ['../baselines/resnet18_imagenet.py', '../_base_/transfers/review_imagenet.py']
+default_hooks = _base_.distillation_hooks
 model = dict(
     _delete_=True,
     type='reviewkd_mm.Distiller',

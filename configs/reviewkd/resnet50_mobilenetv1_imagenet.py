@@ -8,6 +8,7 @@ tools/model_converters/torchvision_to_mmpretrain.py.
 """
 
 _base_ = ['../baselines/mobilenetv1_imagenet.py', '../_base_/transfers/review_imagenet.py']
+default_hooks = _base_.distillation_hooks
 connector = dict(type='ReviewConnector', mid_channels=256)
 compare = dict(connector=connector, loss=dict(type='HCLLoss', loss_weight=8.0))
 model = dict(

@@ -7,6 +7,7 @@ is kept in eval mode, which the authors' code did not do.
 """
 
 _base_ = ['../baselines/mobilenetv2_cifar100.py', '../_base_/transfers/review_cifar.py']
+default_hooks = _base_.distillation_hooks
 review = dict(_base_.review_cifar, loss=dict(type='HCLLoss', loss_weight=30.0))
 taps = dict(student=_base_.student_taps.mobilenet_v2, teacher=_base_.teacher_taps.resnet50)
 model = dict(

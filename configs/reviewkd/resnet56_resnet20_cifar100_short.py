@@ -5,6 +5,7 @@ no published number.
 """
 
 _base_ = ['../baselines/resnet20_cifar100_short.py', '../_base_/transfers/review_cifar_resnet.py']
+default_hooks = _base_.distillation_hooks
 review = dict(_base_.review_cifar_resnet, loss=dict(type='HCLLoss', loss_weight=0.6))
 model = dict(
     _delete_=True,

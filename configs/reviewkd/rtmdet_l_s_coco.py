@@ -5,11 +5,12 @@ its checkpoint (51.3 box AP by its metafile), which is downloaded. Student alone
 reproduces no published number.
 """
 
-# The hooks of a distillation are added by tools/train.py: this base has custom_hooks of its own.
 _base_ = [
     'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py',
     '../_base_/transfers/review_fpn.py',
+    '../_base_/hooks.py',
 ]
+default_hooks = _base_.distillation_hooks
 model = dict(
     _delete_=True,
     type='reviewkd_mm.Distiller',

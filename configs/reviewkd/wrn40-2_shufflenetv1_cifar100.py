@@ -7,6 +7,7 @@ authors' code did not do.
 """
 
 _base_ = ['../baselines/shufflenetv1_cifar100.py', '../_base_/transfers/review_cifar.py']
+default_hooks = _base_.distillation_hooks
 review = dict(_base_.review_cifar, loss=dict(type='HCLLoss', loss_weight=5.0))
 taps = dict(student=_base_.student_taps.shufflenet, teacher=_base_.teacher_taps.wide_resnet)
 model = dict(

@@ -7,6 +7,7 @@ which the authors' code did not do.
 """
 
 _base_ = ['../baselines/wrn40-1_cifar100.py', '../_base_/transfers/review_cifar_wide_resnet.py']
+default_hooks = _base_.distillation_hooks
 review = dict(_base_.review_cifar_wide_resnet, loss=dict(type='HCLLoss', loss_weight=5.0))
 model = dict(
     _delete_=True,

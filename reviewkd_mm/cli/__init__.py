@@ -13,7 +13,6 @@ from reviewkd_mm.cli.config_report import (
 from reviewkd_mm.cli.errors import readable_errors
 from reviewkd_mm.cli.images import find_images, name_drawings
 from reviewkd_mm.cli.training_options import (
-    add_hooks,
     check_teacher,
     disable_validation,
     enable_amp,
@@ -26,7 +25,6 @@ from reviewkd_mm.cli.training_options import (
 from reviewkd_mm.files.safe_loading import guard_loading
 
 __all__ = [
-    'add_hooks',
     'add_trust_argument',
     'check_before_training',
     'check_config',

@@ -10,23 +10,12 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.hooks import CheckpointHook
 
 from reviewkd_mm.config import is_distiller
 from reviewkd_mm.errors import ConfigError, MissingFileError
 from reviewkd_mm.files.whole_checkpoints import find_newest, is_whole
 
 AMP_WRAPPER = 'reviewkd_mm.AmpOptimWrapper'
-PROGRESS_BAR = 'reviewkd_mm.ProgressBarHook'
-EXACT_RESUME = 'reviewkd_mm.ExactResumeHook'
-CHECKPOINT_HOOK = 'reviewkd_mm.AtomicCheckpointHook'
-REPLACED_HOOKS = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)
-DISTILLATION_HOOKS = (
-    'reviewkd_mm.EpochInfoHook',
-    'reviewkd_mm.ExportStudentHook',
-    'reviewkd_mm.LossRatioHook',
-    'reviewkd_mm.NonFiniteLossHook',
-)
 CHECK_TEACHER = 'reviewkd_mm.CheckTeacherHook'
 VALIDATION = ('val_dataloader', 'val_evaluator', 'val_cfg')
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -243,33 +232,6 @@ def set_launcher(cfg: Config, launcher: str) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
-
-
-def add_hooks(cfg: Config) -> None:
-    """Add the progress bar, what an exact and safe resume needs and, for a distiller, the rest.
-
-    A config of one's own, made from MMPretrain's or MMDetection's, gets them so without naming
-    them. A hook that the config has stays as it is, but MMEngine's CheckpointHook becomes ours,
-    which takes the same arguments.
-
-    Args:
-        cfg (Config): The config, changed in place.
-    """
-    custom = list(cfg.get('custom_hooks') or [])
-    default = (cfg.get('default_hooks') or {}).values()
-    names = [hook['type'] for hook in (*custom, *default) if isinstance(hook, dict)]
-    wanted = [PROGRESS_BAR, EXACT_RESUME]
-    if is_distiller(cfg.get('model') or {}):
-        wanted += DISTILLATION_HOOKS
-    cfg.custom_hooks = [*custom, *(dict(type=name) for name in wanted if name not in names)]
-    _replace_checkpoint_hook(cfg)
-
-
-def _replace_checkpoint_hook(cfg: Config) -> None:
-    hooks = dict(cfg.get('default_hooks') or {})
-    hook = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))  # MMEngine's default
-    if isinstance(hook, dict) and hook.get('type') in REPLACED_HOOKS:
-        cfg.default_hooks = dict(hooks, checkpoint=dict(hook, type=CHECKPOINT_HOOK))
 
 
 def _is_type(hook: object, name: str) -> bool:

@@ -6,6 +6,7 @@ import copy
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -22,6 +23,18 @@ from reviewkd_mm.utils import forked_rng
 # The registry scope of MMPretrain's models, which need none of MMCV's compiled ops.
 NO_OPS_SCOPE = 'mmpretrain'
 OPS = f'{SCOPE}.mmcv_ops'
+# A setting with one of these keys is a transfer's; these others are a distillation's, or tell of
+# one training.
+TRANSFER_KEYS = {'student', 'teacher', 'connector'}
+NOT_STOCK = (
+    *('student', 'teacher', 'warmup_epochs', 'training_hooks', 'distillation_hooks'),
+    *('work_dir', 'load_from', 'resume'),
+)
+# Classes of ours by the stock class that takes the same arguments.
+STOCK_TYPES = {
+    f'{SCOPE}.AmpOptimWrapper': 'AmpOptimWrapper',
+    f'{SCOPE}.AtomicCheckpointHook': 'CheckpointHook',
+}
 # Of a checkpoint's meta what describes the weights; the training config names the teacher.
 KEPT_META = ('dataset_meta', 'epoch', 'iter', 'mmengine_version', 'time')
 
@@ -40,31 +53,36 @@ def student_config(cfg: Config) -> Config:
     source = student_source(cfg)
     stock = copy.deepcopy(cfg._cfg_dict.to_dict())
     for key, value in list(stock.items()):
-        if isinstance(value, Mapping) and {'student', 'teacher'} <= set(value):
+        is_transfer = isinstance(value, Mapping) and TRANSFER_KEYS & set(value)
+        if is_transfer or key in NOT_STOCK:
             del stock[key]
     stock['model'] = source.cfg
-    for key in ('student', 'teacher', 'work_dir', 'load_from', 'resume', 'warmup_epochs'):
-        stock.pop(key, None)
+    for key in ('custom_hooks', 'default_hooks', 'optim_wrapper'):
+        if key in stock:
+            stock[key] = _as_stock(stock[key])
     scope = source.build_scope
     if scope is not None:
         stock['default_scope'] = stock.get('default_scope') or scope
         if scope != stock['default_scope']:
             stock['model'].setdefault('_scope_', scope)
-    if 'custom_hooks' in stock:
-        stock['custom_hooks'] = [hook for hook in stock['custom_hooks'] if not _is_ours(hook)]
-    hook = (stock.get('default_hooks') or {}).get('checkpoint')
-    if hook and hook.get('type') == f'{SCOPE}.AtomicCheckpointHook':
-        hook['type'] = 'CheckpointHook'
-    wrapper = stock.get('optim_wrapper')
-    if wrapper and wrapper.get('type') == f'{SCOPE}.AmpOptimWrapper':
-        wrapper['type'] = 'AmpOptimWrapper'
     if {scope, stock.get('default_scope')} != {NO_OPS_SCOPE}:
         stock['custom_imports'] = _with_ops(stock.get('custom_imports'))
     return Config(stock)
 
 
-def _is_ours(hook: Mapping) -> bool:
-    return str(hook['type']).startswith(f'{SCOPE}.')
+def _as_stock(part: Any) -> Any:
+    """Name the stock class in place of ours, and leave out what of ours has none."""
+    if isinstance(part, Mapping):
+        return {key: _as_stock(value) for key, value in part.items() if not _is_ours(value)}
+    if isinstance(part, list):
+        return [_as_stock(value) for value in part if not _is_ours(value)]
+    return STOCK_TYPES.get(part, part) if isinstance(part, str) else part
+
+
+def _is_ours(part: Any) -> bool:
+    """Tell a hook that has no stock class, and the scope that MMEngine notes beside a type."""
+    kind = part.get('type') if isinstance(part, Mapping) else part
+    return kind == SCOPE or (str(kind).startswith(f'{SCOPE}.') and kind not in STOCK_TYPES)
 
 
 def _with_ops(custom_imports: dict | None) -> dict:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
 from reviewkd_mm import cli
@@ -265,67 +264,6 @@ def test_no_resume_leaves_the_config_as_it_is(tmp_path):
     cli.set_resume(cfg, None)
 
     assert cfg.load_from == 'pretrained.pth'
-
-
-@pytest.mark.parametrize('hooks', [{}, dict(custom_hooks=None), dict(custom_hooks=[LoggerHook()])])
-def test_the_hooks_of_every_training_are_added_once(hooks):
-    cfg = make_config(default_hooks=dict(timer=dict(type='IterTimerHook'), checkpoint=None))
-    cfg.update(hooks)
-
-    cli.add_hooks(cfg)
-    cli.add_hooks(cfg)
-
-    added = ['reviewkd_mm.ProgressBarHook', 'reviewkd_mm.ExactResumeHook']
-    own = hooks.get('custom_hooks') or []
-    assert cfg.custom_hooks == [*own, *(dict(type=name) for name in added)]
-
-
-def test_a_configured_progress_bar_is_not_doubled():
-    bar = dict(type='reviewkd_mm.ProgressBarHook', interval=1)
-    cfg = make_config(default_hooks=dict(progress=bar))
-
-    cli.add_hooks(cfg)
-
-    assert cfg.custom_hooks == [dict(type='reviewkd_mm.ExactResumeHook')]
-
-
-@pytest.mark.parametrize('kind', ['CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook])
-def test_mmengines_checkpoint_hook_becomes_the_one_that_survives_a_crash(kind):
-    cfg = make_config(default_hooks=dict(checkpoint=dict(type=kind, interval=3)))
-
-    cli.add_hooks(cfg)
-
-    expected = dict(type='reviewkd_mm.AtomicCheckpointHook', interval=3)
-    assert cfg.default_hooks.checkpoint == expected
-
-
-@pytest.mark.parametrize('checkpoint', [None, dict(type='OwnCheckpointHook')])
-def test_another_checkpoint_hook_stays_as_it_is(checkpoint):
-    cfg = make_config(default_hooks=dict(checkpoint=checkpoint))
-
-    cli.add_hooks(cfg)
-
-    assert cfg.default_hooks.checkpoint == checkpoint
-
-
-def test_without_a_checkpoint_hook_mmengines_default_is_meant():
-    cfg = make_config()
-
-    cli.add_hooks(cfg)
-
-    assert cfg.default_hooks.checkpoint.type == 'reviewkd_mm.AtomicCheckpointHook'
-
-
-def test_a_distiller_gets_the_hooks_that_it_lacks():
-    distiller = dict(type='reviewkd_mm.Distiller', student='a.py', teacher='b.py')
-    export = dict(type='reviewkd_mm.ExportStudentHook')
-    cfg = make_config(model=distiller, custom_hooks=[export])
-
-    cli.add_hooks(cfg)
-
-    names = [hook['type'].removeprefix('reviewkd_mm.') for hook in cfg.custom_hooks]
-    assert {'EpochInfoHook', 'LossRatioHook', 'NonFiniteLossHook'} <= set(names)
-    assert len(names) == len(set(names))
 
 
 def test_the_teacher_is_checked_on_demand():

@@ -17,6 +17,9 @@ from reviewkd_mm.registry import MODELS
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 FILES = sorted(file for file in CONFIGS.glob('*/*.py') if file.parent.name != '_base_')
 SEGMENTORS = ('pspnet_r101_r18_cityscapes',)
+# By name, without and with a teacher.
+TRAINING_HOOKS = {'AtomicCheckpointHook', 'ExactResumeHook', 'ProgressBarHook'}
+DISTILLATION_HOOKS = {'EpochInfoHook', 'ExportStudentHook', 'LossRatioHook', 'NonFiniteLossHook'}
 LAYOUT = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -37,6 +40,11 @@ def skip_without_mmseg(name: str) -> None:
     """Skip the test of a segmentor's config where MMSegmentation is not installed."""
     if name in SEGMENTORS:
         pytest.importorskip('mmseg', reason='it needs MMSegmentation, requirements/optional.txt')
+
+
+def expected_hooks(cfg: Config) -> set[str]:
+    """Return the names of the hooks of ours that a config has to bring along."""
+    return TRAINING_HOOKS | (DISTILLATION_HOOKS if is_distiller(cfg.model) else set())
 
 
 def read(file: Path) -> Config:

@@ -51,7 +51,6 @@ def brief(file: Path, work_dir: Path) -> Config:
     _find_any_box(cfg.model.student if is_distiller(cfg.model) else cfg.model)
     _shrink_images(cfg)
     cli.set_dataloaders(cfg)
-    cli.add_hooks(cfg)
     return Config(cfg.to_dict(), filename=str(file), format_python_code=False)
 
 

@@ -16,7 +16,6 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 
-from reviewkd_mm import cli
 from reviewkd_mm.config import read_config
 from reviewkd_mm.export.student import export_student, student_config
 from reviewkd_mm.models.distillers import Distiller
@@ -164,20 +163,6 @@ def test_the_exported_config_is_the_students_in_its_zoo(name):
     for key in ('load_from', 'resume'):
         del zoo[key]
     assert stock == zoo
-
-
-@pytest.mark.parametrize(
-    ('name', 'own'),
-    [('rtmdet_l_s_coco', ['EMAHook', 'PipelineSwitchHook']), ('panoptic-fpn_r101_r50_coco', [])],
-)
-def test_hooks_of_a_base_and_of_the_distillation_are_used_together(name, own):
-    cfg = config_of(name)
-
-    cli.add_hooks(cfg)
-
-    types = [hook['type'] for hook in cfg.custom_hooks]
-    assert types[: len(own)] == own
-    assert {'reviewkd_mm.EpochInfoHook', 'reviewkd_mm.ExportStudentHook'} <= set(types)
 
 
 def test_an_exported_segmentor_loads_strictly_as_a_stock_model(tmp_path):

@@ -19,7 +19,7 @@ from reviewkd_mm.cli import check_config
 from reviewkd_mm.config import is_distiller
 from reviewkd_mm.models.distillers import Distiller
 from tests.configs.data import write_data
-from tests.configs.reading import FILES, name_of
+from tests.configs.reading import FILES, expected_hooks, name_of
 from tests.configs.running import STEPS, brief, shrink_noise
 
 OPTIONAL = {
@@ -70,6 +70,7 @@ def test_a_config_trains_and_validates(file, root, tmp_path, monkeypatch):
         shrink_noise(monkeypatch)
     cfg = brief(file, tmp_path)
     runner = Runner.from_cfg(cfg)
+    assert hooks_of_ours(runner) == expected_hooks(cfg)
     # The Runner has built the model and written what it was given: it is built once for both.
     models = SimpleNamespace(build=lambda _: runner.model)
     monkeypatch.setattr('reviewkd_mm.cli.config_check.MODELS', models)
@@ -85,6 +86,11 @@ def test_a_config_trains_and_validates(file, root, tmp_path, monkeypatch):
     assert {name.removeprefix('student.') for name in idle} == unused
     if is_distiller(cfg.model):
         look_at_distillation(runner, cfg, called)
+
+
+def hooks_of_ours(runner: Runner) -> set[str]:
+    kinds = [type(hook) for hook in runner.hooks]
+    return {kind.__name__ for kind in kinds if kind.__module__.startswith('reviewkd_mm.')}
 
 
 def look_at_check(file: Path, cfg: Config) -> None:

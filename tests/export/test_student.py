@@ -27,6 +27,7 @@ from tests.models.distillers.helpers import (
     state_of,
 )
 
+HOOKS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'hooks.py'
 NOWHERE = dict(teacher='/nowhere/teacher.py', teacher_ckpt='/nowhere/teacher.pth')
 
 
@@ -107,20 +108,29 @@ def test_exported_config_keeps_what_evaluation_needs(tmp_path):
     assert 'custom_imports' not in stock
 
 
+def of_ours(*names: str) -> list[dict[str, str]]:
+    return [dict(type=f'reviewkd_mm.{name}') for name in names]
+
+
 def test_what_only_distillation_needs_is_left_out(tmp_path):
-    hooks = ['EpochInfoHook', 'ExactResumeHook', 'ExportStudentHook', 'ProgressBarHook']
-    checkpoint = dict(type='reviewkd_mm.AtomicCheckpointHook', interval=2)
+    hooks = Config.fromfile(HOOKS)
+    # As a config has it that takes it from another package.
+    checkpoint = dict(type='reviewkd_mm.AtomicCheckpointHook', interval=2, _scope_='reviewkd_mm')
     cfg = training(
         tmp_path,
-        default_hooks=dict(checkpoint=checkpoint),
-        custom_hooks=[
-            dict(type='EMAHook'),
-            *(dict(type=f'reviewkd_mm.{hook}') for hook in hooks),
-        ],
-        optim_wrapper=dict(type='reviewkd_mm.AmpOptimWrapper', optimizer=dict(type='SGD', lr=1)),
+        **hooks,
+        default_hooks=dict(
+            hooks.distillation_hooks, logger=dict(type='LoggerHook'), checkpoint=checkpoint
+        ),
+        custom_hooks=[dict(type='EMAHook'), *of_ours('ExactResumeHook', 'ExportStudentHook')],
+        optim_wrapper=dict(
+            type='reviewkd_mm.AmpOptimWrapper', optimizer=dict(type='AdamW', betas=(0.9, 0.99))
+        ),
         warmup_epochs=20,
         student=classifier(),
         review=review(),
+        review_imagenet=dict(teacher=['neck']),
+        compare=dict(connector=dict(type='ReviewConnector')),
         load_from='/nowhere/start.pth',
         resume=True,
     )
@@ -129,9 +139,13 @@ def test_what_only_distillation_needs_is_left_out(tmp_path):
     stock = student_config(cfg)
 
     assert stock.custom_hooks == [dict(type='EMAHook')]
-    assert stock.default_hooks == dict(checkpoint=dict(type='CheckpointHook', interval=2))
-    assert stock.optim_wrapper == dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=1))
-    assert not {'warmup_epochs', 'student', 'review', 'load_from', 'resume'} & set(stock)
+    assert stock.default_hooks == dict(
+        logger=dict(type='LoggerHook'), checkpoint=dict(type='CheckpointHook', interval=2)
+    )
+    assert stock.optim_wrapper == dict(
+        type='AmpOptimWrapper', optimizer=dict(type='AdamW', betas=(0.9, 0.99))
+    )
+    assert set(stock) == {*training(tmp_path), 'custom_hooks'} - {'work_dir'}
     assert cfg._cfg_dict == kept._cfg_dict
 
 

@@ -30,7 +30,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(indices=200))
 param_scheduler = dict(T_max={EPOCHS})
-custom_hooks = _base_.custom_hooks + [dict(type='EMAHook', momentum=0.1)]
+custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 """
 
 

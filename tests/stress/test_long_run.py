@@ -73,12 +73,12 @@ def loader(dataset: dict, workers: int, batch_size: int, collate: str) -> dict[s
 
 
 def hooks(interval: int) -> dict[str, Any]:
-    """The hooks of every classification config, an EMA and what counts."""
+    """The hooks of every distilled classifier, an EMA and what counts."""
     runtime = Config.fromfile(RUNTIME).to_dict()
     del runtime['default_hooks']['visualization']  # Of classifiers, and off.
-    growth = dict(type='GrowthHook', interval=interval)
-    custom = [*runtime['custom_hooks'], dict(type='EMAHook'), growth]
-    return dict(default_hooks=runtime['default_hooks'], custom_hooks=custom)
+    default = {**runtime['default_hooks'], **runtime['distillation_hooks']}
+    custom = [dict(type='EMAHook'), dict(type='GrowthHook', interval=interval)]
+    return dict(default_hooks=default, custom_hooks=custom)
 
 
 def train_classifier(work_dir: Path, epochs: int, interval: int) -> Runner:

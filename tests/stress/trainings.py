@@ -25,7 +25,9 @@ from reviewkd_mm.datasets.shapes import CLASSES, write_shapes
 from tests.integration.detection import retinanet
 from tests.models.distillers.helpers import distiller_cfg, review
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'train.py'
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / 'tools' / 'train.py'
+HOOKS = ROOT / 'configs' / '_base_' / 'hooks.py'
 LIMIT = 60  # seconds, after which a training counts as hanging
 PAIRS = ('classifier', 'detector')
 EARLIER = ('epoch_7.pth', 'student_best.pth', 'student_best.py', 'notes.txt')
@@ -67,6 +69,7 @@ def write_data(folder: Path) -> Path:
 def base_config(pair: str, data: Path) -> dict[str, Any]:
     """Return the good config of a pair: one step of training and a validation."""
     cfg = _classifiers(data) if pair == 'classifier' else _detectors(data)
+    hooks = Config.fromfile(HOOKS).distillation_hooks.to_dict()
     loader = dict(num_workers=0, batch_size=4)
     for split, shuffle in (('train', True), ('val', False)):
         cfg[f'{split}_dataloader'].update(
@@ -78,11 +81,7 @@ def base_config(pair: str, data: Path) -> dict[str, Any]:
         val_cfg=dict(),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9)),
         param_scheduler=[dict(type='MultiStepLR', milestones=[1], by_epoch=True)],
-        default_hooks=dict(
-            logger=dict(type='LoggerHook', interval=1),
-            checkpoint=dict(type='CheckpointHook', interval=1),
-        ),
-        custom_hooks=[dict(type='reviewkd_mm.EpochInfoHook')],
+        default_hooks=dict(hooks, logger=dict(type='LoggerHook', interval=1)),
         randomness=dict(seed=0),
         log_level='ERROR',
     )

@@ -6,7 +6,10 @@ _base_ = [
     'mmpretrain::_base_/datasets/imagenet_bs32.py',
     'mmpretrain::_base_/schedules/imagenet_bs256.py',
     'mmpretrain::_base_/default_runtime.py',
-    '../distillation_hooks.py',
+    '../hooks.py',
 ]
 optim_wrapper = dict(type='reviewkd_mm.AmpOptimWrapper')
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='auto'))
+default_hooks = dict(
+    _base_.training_hooks,
+    checkpoint=dict(_base_.training_hooks.checkpoint, max_keep_ckpts=2, save_best='auto'),
+)

@@ -26,10 +26,16 @@ class AtomicCheckpointHook(CheckpointHook):
       FlexibleRunner it is saved before alone, and a validation is not made up.
 
     Takes the arguments of MMEngine's hook.
+
+    Args:
+        interval (int): Epochs or iterations from one checkpoint to the next, by default as in
+            MMEngine's own ``default_hooks``. Defaults to 1.
+        *args: As MMEngine's hook.
+        **kwargs: As MMEngine's hook.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, interval: int = 1, *args: Any, **kwargs: Any) -> None:
+        super().__init__(interval, *args, **kwargs)
         self._validated = True
         self._saved_with_results = False
 

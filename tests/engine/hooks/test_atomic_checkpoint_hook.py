@@ -69,6 +69,14 @@ def read(path: Path) -> dict:
     return torch.load(path, weights_only=False)
 
 
+def test_each_epoch_is_saved_where_no_interval_is_given(tmp_path):
+    hooks = dict(checkpoint=dict(type='reviewkd_mm.AtomicCheckpointHook'))
+
+    train(classifier(), tmp_path, default_hooks=hooks, **NO_VALIDATION)
+
+    assert names(tmp_path) == {'epoch_1.pth', 'epoch_2.pth'}
+
+
 def test_what_is_kept_is_what_mmengine_keeps(tmp_path):
     ours = settings([0.1, 0.3, 0.2])
     mmengines = settings([0.1, 0.3, 0.2])

@@ -262,7 +262,7 @@ UNKNOWN_NAMES = {
         'optim_wrapper.type', 'OptWrapper', 'optim_wrapper.type', 'OptimWrapper'
     ),
     'scheduler': set_to('param_scheduler.0.type', 'MultistepLR', "'MultiStepLR'"),
-    'hook': set_to('custom_hooks.0.type', 'EpochInfHook', 'custom_hooks.0.type', 'EpochInfHook'),
+    'hook': set_to('custom_hooks', [dict(type='EMAHok')], 'custom_hooks.0.type', 'EMAHok'),
     'default hook': set_to('default_hooks.logger.type', 'LogHook', 'default_hooks.logger.type'),
     'default scope': of_classifier(
         {'default_scope': 'mmpretain'}, "'CustomDataset'", "'mmpretrain'", 'default_scope'
