@@ -56,7 +56,7 @@ class NonFiniteLossHook(Hook):
         ValueError: If ``max_in_a_row`` is less than 1.
 
     Examples:
-        >>> custom_hooks = [dict(type='reviewkd_mm.NonFiniteLossHook', skip=True)]
+        >>> default_hooks = dict(non_finite_loss=dict(skip=True))  # beside those of the base
     """
 
     # Before EMAHook, which copies the buffers, and before LoggerHook.
