@@ -69,7 +69,7 @@ class Runs:
         data = model.data_preprocessor(self.batch, True)
         inputs, samples = data['inputs'], data['data_samples']
         if row.kind is Kind.TEACHER:
-            return partial(model.record_teacher, inputs, samples)
+            return partial(_record_teacher, model, inputs, samples)
         if row.kind is Kind.FULL_LOSS:
             return partial(torch.no_grad()(model.teacher), inputs, samples, mode='loss')
         # Compiled transfers are called where hooks do not see it.
@@ -149,6 +149,12 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(level)
+
+
+def _record_teacher(distiller: Distiller, inputs: Tensor, samples: Sequence) -> None:
+    distiller.record_teacher(inputs, samples)
+    for recorder in distiller.teacher_recorders.values():
+        recorder.clear()  # Between its runs nothing is held.
 
 
 def read_features(distiller: Distiller, inputs: Tensor, samples: Sequence) -> Features:
