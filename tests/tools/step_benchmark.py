@@ -21,16 +21,12 @@ def load(name: str) -> ModuleType:
 
 
 def write_classifiers(folder: Path, **kwargs: object) -> str:
-    """Write the config of a tiny pair of classifiers; keyword arguments replace keys."""
-    model = distiller_cfg(**dict(student=classifier(WIDE), **kwargs))
+    """Write a tiny pair that compares logits, too; keyword arguments replace keys."""
+    transfers = dict(review=review(loss=dict(type='HCLLoss', loss_weight=3.0)), kd=logits())
+    model = distiller_cfg(student=classifier(WIDE), transfers=transfers, **kwargs)
     file = folder / 'classifiers.py'
     file.write_text(f"default_scope = 'mmpretrain'\nmodel = {model!r}\n")
     return str(file)
-
-
-def write_logits(folder: Path) -> str:
-    """Write the config of a pair that compares logits, too."""
-    return write_classifiers(folder, transfers=dict(review=review(), kd=logits()))
 
 
 def write_detectors(folder: Path) -> str:

@@ -14,8 +14,8 @@ matplotlib.use('Agg')  # There may be no screen.
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from step_report import describe
-from step_rows import AMP_EVERYTHING, STEP_DEFAULTS, STEP_OFF, SUM
+from step_benchmark.report import describe
+from step_benchmark.rows import AMP_EVERYTHING, STEP_DEFAULTS, STEP_OFF, SUM
 
 BARS = {
     SUM: 'tab:gray',
