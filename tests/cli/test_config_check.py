@@ -78,7 +78,7 @@ def test_a_good_pair(file):
     assert [shape for _, shape in found.shapes.teacher] == TEACHER_SHAPES
     assert found.shapes.connected == TEACHER_SHAPES
     assert [tap for tap, _ in found.shapes.student] == STAGES
-    assert found.shapes.teacher[0][0] == 'ModuleInputs(backbone.layer1.-1.relu)'
+    assert found.shapes.teacher[0][0] == 'backbone.layer1.-1.relu (input)'
     kd = check.transfers['kd']
     assert (kd.connector, kd.shapes.connected) == (None, [])
     assert kd.shapes.student == kd.shapes.teacher == [('head', (5, 1, 1))]
