@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from reviewkd_mm.models.distillers.probe import FAILURES
 from reviewkd_mm.models.distillers.transfer import Transfer
 
 Shape = tuple[int, ...]
+Feature = tuple[str, Tensor]
 
 
 @dataclass
@@ -64,14 +65,15 @@ def _find(distiller: Distiller, size: Size) -> dict[str, TransferShapes]:
 
 @torch.no_grad()
 def _shapes(
-    transfer: Transfer, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]
+    transfer: Transfer, student: Sequence[Feature], teacher: Sequence[Feature]
 ) -> TransferShapes:
     connected = []
     if transfer.connector is not None:
-        connected = transfer.connect([*student.values()], [*teacher.values()])
+        features = [[feature for _, feature in side] for side in (student, teacher)]
+        connected = transfer.connect(*features)
     return TransferShapes(
-        student=[(tap, _shape(feature)) for tap, feature in student.items()],
-        teacher=[(tap, _shape(feature)) for tap, feature in teacher.items()],
+        student=[(tap, _shape(feature)) for tap, feature in student],
+        teacher=[(tap, _shape(feature)) for tap, feature in teacher],
         connected=[_shape(feature) for feature in connected],
     )
 

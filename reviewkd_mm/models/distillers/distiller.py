@@ -275,15 +275,15 @@ class Distiller(BaseModel):
 
     def dummy_features(
         self, size: tuple[int, int]
-    ) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    ) -> dict[str, tuple[list[tuple[str, Tensor]], list[tuple[str, Tensor]]]]:
         """Show what every transfer would compare, for a noise image.
 
         Args:
             size (tuple[int, int]): Its (height, width) in pixels.
 
         Returns:
-            dict[str, tuple[dict, dict]]: By transfer, the student's and the teacher's features
-            (1, C, H, W) by tap, shallow to deep.
+            dict[str, tuple[list, list]]: By transfer, the taps and features (1, C, H, W) of the
+            student and of the teacher, shallow to deep.
         """
         student, teacher = self.student_recorders, self.teacher_recorders
         images = dummy_images(self.student, size=size)
@@ -292,7 +292,7 @@ class Distiller(BaseModel):
             images = dummy_images(self.teacher, size=size)
             self._teacher.record_images(teacher.values(), images)
             return {
-                name: (_by_tap(student[name]), _by_tap(teacher[name])) for name in self.transfers
+                name: (_named(student[name]), _named(teacher[name])) for name in self.transfers
             }
         finally:
             self._clear()
@@ -313,7 +313,7 @@ class Distiller(BaseModel):
             losses = dict(self.student(inputs, data_samples, mode='loss'))
         if torch.is_grad_enabled():
             for name, recorder in self.student_recorders.items():
-                with config_key(f'transfers.{name}.student'):
+                with config_key(f'transfers.{name}.student', (ValueError,)):
                     _check_gradients(recorder, self.student)
         if 'loss' in losses:
             if 'loss_cls' in losses:
@@ -401,8 +401,8 @@ def _check_gradients(recorder: Recorder, student: nn.Module) -> None:
             )
 
 
-def _by_tap(recorder: Recorder) -> dict[str, Tensor]:
-    return dict(zip(recorder.names(), recorder.features(), strict=True))
+def _named(recorder: Recorder) -> list[tuple[str, Tensor]]:
+    return list(zip(recorder.names(), recorder.features(), strict=True))
 
 
 def _is_too_thin(student: nn.Module) -> bool:
