@@ -12,7 +12,6 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from reviewkd_mm.config.explain import explained
 from reviewkd_mm.errors import ConfigError, RunError, config_key, find_user_error
 from reviewkd_mm.models.distillers.compiled import Compiled
 from reviewkd_mm.models.distillers.probe import evaluating
@@ -305,7 +304,7 @@ def _build(cfg: Mapping | nn.Module) -> nn.Module:
     if isinstance(cfg, nn.Module):
         return cfg
     _find_type(cfg)
-    with MODELS.switch_scope_and_registry(SCOPE) as registry, explained(cfg, always=True):
+    with MODELS.switch_scope_and_registry(SCOPE) as registry:
         return registry.build(dict(cfg))
 
 
