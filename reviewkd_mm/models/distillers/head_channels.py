@@ -52,8 +52,8 @@ def check_head_channels(model: nn.Module, key: str) -> None:
     if found is not None:
         name, in_channels, given = found
         raise ConfigError(
-            f'{key}.{name}.in_channels={in_channels}: expected the channels that backbone and neck '
-            f'give, {", ".join(map(str, given))}'
+            f'{key}.{name}.in_channels={in_channels}: expected the channels that backbone and '
+            f'neck give, {", ".join(map(str, given))}'
         )
 
 

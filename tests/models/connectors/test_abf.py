@@ -204,5 +204,7 @@ def test_what_is_fused_is_the_two_weighted_by_the_attention_maps(residual_size):
 def test_there_are_no_attention_maps_where_nothing_is_weighted(fuse, attention):
     abf = ABF(4, 6, 8, fuse=fuse, attention=attention)
 
-    with pytest.raises(ValueError, match=f'^ABF was built with fuse={fuse} and has no attention maps'):
+    with pytest.raises(
+        ValueError, match=f'^ABF was built with fuse={fuse} and has no attention maps'
+    ):
         abf.attention_maps(noise(2, 6, 4, 4), noise(2, 6, 2, 2))
