@@ -22,9 +22,11 @@ from reviewkd_mm.checks.missing import (
     is_remote,
 )
 from reviewkd_mm.config.built_parts import check_built_parts, find_class
-from reviewkd_mm.config.parts import innermost_dataset
+from reviewkd_mm.config.parts import innermost_dataset, is_distiller, walk
 from reviewkd_mm.errors import ConfigError, MissingFileError, find_user_error
 from reviewkd_mm.files.safe_loading import DamagedError, check_whole
+from reviewkd_mm.models.distillers.model_source import student_source
+from reviewkd_mm.models.distillers.teacher import PRETRAINED
 from reviewkd_mm.registry import SCOPE
 
 TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -52,6 +54,7 @@ def check_before_training(cfg: Config) -> None:
     for key in ('train_dataloader', 'val_dataloader'):
         _check_dataloader(key, cfg.get(key))
     _check_load_from(cfg)
+    _check_pretrained(cfg)
     missing = find_missing_packages(_without_test(cfg))
     if missing:
         raise ConfigError('; '.join(missing))
@@ -185,3 +188,14 @@ def _check_load_from(cfg: Config) -> None:
         check_whole(Path(checkpoint).expanduser())
     except DamagedError as error:
         raise ConfigError(f"load_from='{checkpoint}': {error}") from error
+
+
+def _check_pretrained(cfg: Config) -> None:
+    """Check the weights with which parts of the student start, before MMEngine looks for them."""
+    prefix = 'model.student' if is_distiller(cfg.model) else 'model'
+    for key, part in walk(student_source(cfg).cfg, prefix):
+        if not isinstance(part, Mapping) or part.get('type') not in PRETRAINED:
+            continue
+        missing, _ = describe_weights(f'{key}.checkpoint', str(part.get('checkpoint')))
+        if missing:
+            raise MissingFileError(missing)

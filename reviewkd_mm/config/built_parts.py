@@ -11,6 +11,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from mmengine import registry as root
@@ -28,8 +29,11 @@ IN_MODEL = {
     **dict.fromkeys(('backbone', 'neck', 'head', 'loss'), root.MODELS),
     **dict.fromkeys(('bbox_head', 'mask_head', 'roi_head', 'rpn_head'), root.MODELS),
     **dict.fromkeys(('auxiliary_head', 'decode_head'), root.MODELS),
+    **dict.fromkeys(('norm_cfg', 'conv_cfg', 'act_cfg'), root.MODELS),
     **dict.fromkeys(('anchor_generator', 'assigner', 'bbox_coder'), root.TASK_UTILS),
 }
+# What is looked up there and built by MMCV, which takes settings out and adds some.
+LOOKED_UP = ('norm_cfg', 'conv_cfg', 'act_cfg')
 # ... elsewhere, ...
 ELSEWHERE = {
     'dataset': root.DATASETS,
@@ -68,8 +72,12 @@ TAKEN_OUT = {
     root.OPTIM_WRAPPERS: ('constructor', 'paramwise_cfg'),
     root.PARAM_SCHEDULERS: ('convert_to_iter_based',),
 }
-MAY_LACK_TYPE = ('data_preprocessor',)
+MAY_LACK_TYPE = ('data_preprocessor', *LOOKED_UP)
+# What is built of its config alone: a setting without a default must be there.
+NOTHING_ADDED = (root.DATASETS, root.TRANSFORMS, root.HOOKS, root.METRICS)
 SCOPES = (SCOPE, 'mmpretrain', 'mmdet', 'mmseg')
+# Whose classes give the keys above the meaning that they have here.
+PACKAGES = (*SCOPES, 'mmengine', 'mmcv', 'torch')
 
 
 def check_built_parts(cfg: Config) -> None:
@@ -138,13 +146,23 @@ def _check(
     with DefaultScope.overwrite_default_scope(node.get('_scope_')):
         if registry is not None and ('type' in node or is_built):
             _check_part(node, key, registry)
-        if 'constructor' in node:  # It may take settings out of the optimizer.
+        if not _has_known_parts(node, registry):
             return
         # What is in a dict of no type may be read by somebody else.
         is_built = 'type' in node or below is ELSEWHERE
         for name, child in node.items():
             with DefaultScope.overwrite_default_scope(_scope_below(node, name)):
                 _check(child, f'{key}.{name}', below.get(name), below, is_built)
+
+
+def _has_known_parts(node: Mapping, registry: Registry | None) -> bool:
+    """Tell whether the keys of a part mean what they usually do."""
+    if 'constructor' in node:  # It may take settings out of the optimizer.
+        return False
+    if registry is None or 'type' not in node:
+        return True
+    module = getattr(find_class(node['type'], registry), '__module__', '')
+    return module.partition('.')[0] in PACKAGES
 
 
 def _scope_below(node: Mapping, name: str) -> str | None:
@@ -157,8 +175,9 @@ def _scope_below(node: Mapping, name: str) -> str | None:
 
 
 def _check_part(node: Mapping, key: str, registry: Registry) -> None:
+    last = key.rpartition('.')[2]
     if 'type' not in node:
-        if key.rpartition('.')[2] in MAY_LACK_TYPE:
+        if last in MAY_LACK_TYPE:
             return
         raise ConfigError(f"{key}: the key 'type' is missing, got {dict(node)}")
     name = node['type']
@@ -168,8 +187,12 @@ def _check_part(node: Mapping, key: str, registry: Registry) -> None:
     if found is None:
         raise ConfigError(f"{key}.type='{name}': {_describe_unknown(name, registry)}")
     known = find_settings(found)
-    if known is not None:
-        _check_settings(node, key, name, {*known, *TAKEN_OUT.get(registry, ())})
+    if known is None or last in LOOKED_UP:
+        return
+    _check_settings(node, key, name, {*known, *TAKEN_OUT.get(registry, ())})
+    lacking = [needed for needed in _needs(found) if needed not in node]
+    if lacking and (registry in NOTHING_ADDED or key == 'model'):
+        raise ConfigError(f"{key}: the key '{lacking[0]}' is missing, which {name} needs")
 
 
 def find_class(name: Any, registry: Registry) -> Any:
@@ -184,11 +207,22 @@ def find_class(name: Any, registry: Registry) -> Any:
     """
     if not isinstance(name, str):
         return name
-    with registry.switch_scope_and_registry(None) as scoped:
-        try:
-            return scoped.get(name)
-        except RuntimeError:  # MMEngine's answer to a name that nothing knows
-            return None
+    try:
+        return _in_scope(registry, _current_scope()).get(name)
+    except RuntimeError:  # MMEngine's answer to a name that nothing knows
+        return None
+
+
+def _current_scope() -> str:
+    current = DefaultScope.get_current_instance()
+    return current.scope_name if current else 'mmengine'
+
+
+def _in_scope(registry: Registry, scope: str) -> Registry:
+    """Return the registry of a scope, as MMEngine does, which warns where there is none."""
+    with suppress(ImportError):
+        import_module(f'{scope}.registry')
+    return registry.children.get(scope, registry)
 
 
 def _check_settings(node: Mapping, key: str, owner: Any, known: set[str]) -> None:
@@ -203,16 +237,17 @@ def _check_settings(node: Mapping, key: str, owner: Any, known: set[str]) -> Non
 
 def _describe_unknown(name: str, registry: Registry) -> str:
     for scope in SCOPES:
-        with suppress(ImportError), registry.switch_scope_and_registry(scope) as scoped:
-            scoped.import_from_location()
+        with suppress(ImportError):
+            _in_scope(registry, scope).import_from_location()
     names = {child.scope: child.module_dict for child in (registry, *registry.children.values())}
-    scope, last = DefaultScope.get_current_instance().scope_name, name.rpartition('.')[2]
+    last = name.rpartition('.')[2]
     homes = [home for home in names if last in names[home]]
     if homes:
-        hint = f"it is in '{homes[0]}': write '{homes[0]}.{last}', or set default_scope to that"
+        hint = f"it is in '{homes[0]}': write '{homes[0]}.{last}'"
+        hint += ', or set default_scope to that' if last == name else ''
     else:
         hint = did_you_mean(last, sorted({name for known in names.values() for name in known}))
-    return f"there is no such {registry.name} in '{scope}'; {hint}"
+    return f"there is no such {registry.name} in '{_current_scope()}'; {hint}"
 
 
 def find_settings(built: Any) -> set[str] | None:
@@ -253,6 +288,12 @@ def _parameters(function: Callable) -> tuple[set[str], str | None]:
     parameters = inspect.signature(function).parameters.values()
     names = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     return names - {'self'}, next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
+
+
+def _needs(built: Callable) -> list[str]:
+    parameters = inspect.signature(built).parameters.values()
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variable]
 
 
 def _passes_on(init: Callable, catch_all: str, name: str) -> bool:

@@ -71,6 +71,13 @@ def test_a_strategy_may_bring_its_own_optimizer_and_folders_of_checkpoints(tmp_p
         check_before_training(make(tmp_path, load_from=str(tmp_path), resume=True))
 
 
+def test_the_weights_with_which_a_student_starts_must_be_there(tmp_path):
+    weights = dict(type='Pretrained', checkpoint='/nowhere/a.pth')
+    message = r"^model\.backbone\.init_cfg\.checkpoint='/nowhere/a\.pth': there is no such file"
+    with pytest.raises(FileNotFoundError, match=message):
+        check_before_training(make(tmp_path, **{'model.backbone.init_cfg': weights}))
+
+
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr('reviewkd_mm.checks.missing.find_spec', lambda name: None)
     with pytest.raises(ConfigError, match=r"the package 'mmpretrain', which default_scope=.* pip"):

@@ -14,7 +14,8 @@ from reviewkd_mm.cli import find_configs
 from reviewkd_mm.config import read_config
 from reviewkd_mm.config.built_parts import check_built_parts, check_model, find_settings
 from reviewkd_mm.config.files import config_root
-from tests.stress.trainings import base_config, changed
+from reviewkd_mm.registry import MODELS
+from tests.stress.trainings import REMOVED, base_config, changed
 
 EVERY = 60  # of the zoos' configs one in so many
 # Configs that cannot be trained as they are: what they name is not in their package.
@@ -70,6 +71,8 @@ def test_a_pair_passes(pair, tmp_path):
         ('param_scheduler.0.milestone', [], r"param_scheduler\.0: .*'milestones'"),
         ('custom_hooks.0', dict(interval=1), r"custom_hooks\.0: the key 'type' is missing"),
         ('default_hooks.logger.type', 'LogHook', r'default_hooks\.logger\.type='),
+        ('model.student', REMOVED, r"^model: the key 'student' is missing, which"),
+        ('model.transfers.review.connector.norm_cfg', dict(type='BM'), r"norm_cfg\.type='BM': "),
         ('train_cfg.max_epoch', 3, r"train_cfg: EpochBasedTrainLoop has no .*'max_epochs'"),
         ('val_cfg', dict(fp61=True), r"val_cfg: ValLoop has no setting 'fp61'=True; .*'fp16'"),
         ('default_scope', 'mmdt', r"CocoDataset': .*'mmdt'; it is in 'mmdet'.*default_scope"),
@@ -96,6 +99,16 @@ def test_key_value_and_the_nearest_names_are_given(tmp_path, key, value, message
 )
 def test_what_is_taken_out_before_the_build_passes(tmp_path, key, value):
     check_built_parts(Config(changed(base_config('detector', tmp_path), {key: value})))
+
+
+def test_the_parts_of_a_class_of_ones_own_pass(monkeypatch):
+    monkeypatch.setitem(MODELS.module_dict, 'Passes', Passes)
+    check_model(dict(type='reviewkd_mm.Passes', size=1, depth=2, width=3), 'model')
+    with pytest.raises(ValueError, match=r"^model: reviewkd_mm\.Passes has no setting 'head'"):
+        check_model(dict(type='reviewkd_mm.Passes', size=1, head=3), 'model')
+
+    monkeypatch.setitem(MODELS.module_dict, 'Keeps', Keeps)
+    check_model(dict(type='reviewkd_mm.Keeps', neck=dict(type='nothing'), head=dict()), 'model')
 
 
 def test_a_strategy_may_bring_its_own_optimizers(tmp_path):
