@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -67,9 +69,18 @@ def config_key(key: str, kinds: tuple[type[Exception], ...] = WRONG_SETTING) -> 
     except torch.OutOfMemoryError:
         raise
     except kinds as error:
-        renamed = ConfigError(f'{type(error).__name__}: {error}')
+        renamed = ConfigError(_describe(error))
         renamed.key = key
         raise renamed from error
+
+
+def _describe(error: Exception) -> str:
+    """Return an error of a library in one line: many say what was wrong, few of what."""
+    text = f'{type(error).__name__}: {error}'
+    if isinstance(error, ValueError):
+        return text
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{text} (at '{frame.line}', {Path(frame.filename).name}:{frame.lineno})"
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:

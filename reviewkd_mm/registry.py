@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from mmengine import registry as root
 from mmengine.registry import DefaultScope
 
@@ -59,6 +61,22 @@ class Registry(root.Registry):
         enclosing = next((scope for scope in scopes if scope != SCOPE), self.root.scope)
         with self.root.switch_scope_and_registry(enclosing) as registry:
             return registry
+
+
+def scope_of(name: object) -> str | None:
+    """Return the scope in the name of a class: ``'mmdet'`` of ``'mmdet.RetinaNet'``.
+
+    Args:
+        name (object): What a config has as ``type``.
+
+    Returns:
+        str | None: The scope; None where there is none, or no package of that name.
+    """
+    if not isinstance(name, str):
+        return None
+    scope, _ = root.Registry.split_scope_key(name)
+    is_scope = scope is not None and find_spec(scope) and find_spec(f'{scope}.registry')
+    return scope if is_scope else None
 
 
 RUNNERS = Registry('runner', root.RUNNERS)

@@ -1,15 +1,14 @@
-"""Hints at near names, config keys in errors, and a forked random state."""
+"""Hints at near names, and a forked random state."""
 
 from __future__ import annotations
 
-import json
 import random
 
 import numpy as np
 import pytest
 import torch
 
-from reviewkd_mm.utils import config_key, did_you_mean, forked_rng
+from reviewkd_mm.utils import did_you_mean, forked_rng
 
 
 @pytest.mark.parametrize(
@@ -33,37 +32,6 @@ def test_did_you_mean_gives_a_few_names_of_many():
     assert did_you_mean('layer', names, limit=2).count('layer') == 2
     hint = did_you_mean('xyz', names)
     assert hint.endswith("'layer11' … (40 in all)")
-
-
-def fail(error: BaseException) -> None:
-    raise error
-
-
-@pytest.mark.parametrize('kind', [ValueError, TypeError, RuntimeError])
-def test_config_key_is_put_before_the_message(kind):
-    with pytest.raises(kind, match=r'^loss: wrong$') as info, config_key('loss'):
-        fail(kind('wrong'))
-    assert str(info.value.__cause__) == 'wrong'
-
-
-def test_config_keys_are_joined_by_dots():
-    with pytest.raises(ValueError, match=r'^transfers\.review\.student: there is no tap$'):  # noqa: SIM117
-        with config_key('transfers.review'), config_key('student'):
-            fail(ValueError('there is no tap'))
-
-
-def test_an_error_that_is_not_made_of_a_message_keeps_its_base_class():
-    with pytest.raises(ValueError, match=r'^teacher: Expecting value') as info:  # noqa: SIM117
-        with config_key('teacher'):
-            json.loads('nothing')
-    assert isinstance(info.value.__cause__, json.JSONDecodeError)
-
-
-def test_other_errors_pass_unchanged():
-    error = KeyError('x')
-    with pytest.raises(KeyError) as info, config_key('loss'):
-        fail(error)
-    assert info.value is error
 
 
 def draw() -> tuple[float, float, float]:

@@ -79,7 +79,7 @@ def main() -> None:
         cfg = merge_args(cli.load_config(args.config, args.cfg_options), args)
         cli.check_before_training(cfg)
         check_classes(cfg)
-        with cli.explained_training(cfg):
+        with cli.name_lost_data(cfg):
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             runner.train()
 

@@ -8,18 +8,26 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS
 from torch import nn
 
-from reviewkd_mm.checks.missing import describe_weights, find_missing_data, is_remote
-from reviewkd_mm.config.explain import explained
-from reviewkd_mm.config.parts import innermost_dataset
+from reviewkd_mm.checks.data_sets import check_data_sets, find_empty_files
+from reviewkd_mm.checks.missing import (
+    describe_weights,
+    find_missing_data,
+    find_missing_packages,
+    is_remote,
+)
+from reviewkd_mm.config.built_parts import check_built_parts, find_class
+from reviewkd_mm.config.parts import innermost_dataset, is_distiller, walk
 from reviewkd_mm.errors import ConfigError, MissingFileError, find_user_error
 from reviewkd_mm.files.safe_loading import DamagedError, check_whole
+from reviewkd_mm.models.distillers.model_source import student_source
+from reviewkd_mm.models.distillers.teacher import PRETRAINED
 from reviewkd_mm.registry import SCOPE
-from reviewkd_mm.utils import did_you_mean
 
 TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper')
 VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
@@ -42,36 +50,42 @@ def check_before_training(cfg: Config) -> None:
     _check_all_or_none(cfg, TRAINING, required=True)
     _check_all_or_none(cfg, VALIDATION, required=False)
     _check_optim_wrapper(cfg.optim_wrapper)
-    if _strategy(cfg) not in BRING_OPTIMIZERS:
-        _check_optimizer(cfg.optim_wrapper, cfg.get('default_scope'))
     _check_length(cfg.train_cfg)
     for key in ('train_dataloader', 'val_dataloader'):
         _check_dataloader(key, cfg.get(key))
     _check_load_from(cfg)
+    _check_pretrained(cfg)
+    missing = find_missing_packages(_without_test(cfg))
+    if missing:
+        raise ConfigError('; '.join(missing))
+    check_built_parts(cfg)
+    check_data_sets(cfg)
+    if _strategy(cfg) not in BRING_OPTIMIZERS:
+        _check_optimizer(cfg.optim_wrapper, cfg.get('default_scope'))
 
 
 @contextmanager
-def explained_training(cfg: Config) -> Iterator[None]:
-    """Let errors of libraries at the settings of a training name the config's keys.
+def name_lost_data(cfg: Config) -> Iterator[None]:
+    """Name the data that a training did not find, or found empty, and its config keys.
 
     Args:
         cfg (Config): The config, as the Runner takes it.
 
     Raises:
-        ValueError: In place of a library's error at a setting, see :func:`explained`.
-        FileNotFoundError: In place of one at data that is missing.
+        FileNotFoundError: In place of the error of what reads the data.
     """
-    with explained(cfg):
-        try:
-            yield
-        except FileNotFoundError as error:
-            missing = find_missing_data(_without_test(cfg))
-            if find_user_error(error) is not None or not missing:
-                raise
-            raise MissingFileError(
-                f'the data is not there: {"; ".join(missing)}. Put it there, or set the keys in '
-                'brackets to where it is'
-            ) from error
+    try:
+        yield
+    except (FileNotFoundError, cv2.error) as error:  # OpenCV's has no name of a file.
+        cfg = _without_test(cfg)
+        empty = find_empty_files(cfg) if isinstance(error, cv2.error) else []
+        missing = find_missing_data(cfg)
+        if find_user_error(error) is not None or not (empty or missing):
+            raise
+        raise MissingFileError(
+            f'the data is not there: {"; ".join([*empty, *missing])}. Put it there, or set the '
+            'keys in brackets to where it is'
+        ) from error
 
 
 def _check_model(cfg: Config) -> None:
@@ -109,17 +123,10 @@ def _check_optim_wrapper(wrapper: Any) -> None:
 
 def _check_optimizer(wrapper: Mapping, scope: str | None) -> None:
     optimizer = wrapper.get('optimizer')
-    name = optimizer.get('type') if isinstance(optimizer, Mapping) else None
-    if 'constructor' in wrapper or not isinstance(name, str):
+    if 'constructor' in wrapper or not isinstance(optimizer, Mapping):
         return
     with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
-        cls = registry.get(name)
-        if cls is None:
-            known = sorted({*OPTIMIZERS.module_dict, *registry.module_dict})
-            raise ConfigError(
-                f"optim_wrapper.optimizer.type='{name}': there is no such optimizer; "
-                f'{did_you_mean(name, known)}'
-            )
+        cls = find_class(optimizer['type'], OPTIMIZERS)
         bases = getattr(cls, '__mro__', ())
         if any(base.__module__.startswith('torch.distributed.') for base in bases):
             return  # It needs the other processes.
@@ -135,8 +142,12 @@ def _check_optimizer(wrapper: Mapping, scope: str | None) -> None:
 
 
 def _check_length(train_cfg: Any) -> None:
+    if not isinstance(train_cfg, Mapping):
+        return
+    if 'type' not in train_cfg and not any(name in train_cfg for name in LENGTHS):
+        raise ConfigError(f'train_cfg: max_epochs is missing, got {dict(train_cfg)}')
     for name in LENGTHS:
-        value = train_cfg.get(name) if isinstance(train_cfg, Mapping) else None
+        value = train_cfg.get(name)
         if value is not None and not (isinstance(value, Integral) and value > 0):
             raise ConfigError(f'train_cfg.{name}={value!r}: expected a number of at least 1')
 
@@ -177,3 +188,14 @@ def _check_load_from(cfg: Config) -> None:
         check_whole(Path(checkpoint).expanduser())
     except DamagedError as error:
         raise ConfigError(f"load_from='{checkpoint}': {error}") from error
+
+
+def _check_pretrained(cfg: Config) -> None:
+    """Check the weights with which parts of the student start, before MMEngine looks for them."""
+    prefix = 'model.student' if is_distiller(cfg.model) else 'model'
+    for key, part in walk(student_source(cfg).cfg, prefix):
+        if not isinstance(part, Mapping) or part.get('type') not in PRETRAINED:
+            continue
+        missing, _ = describe_weights(f'{key}.checkpoint', str(part.get('checkpoint')))
+        if missing:
+            raise MissingFileError(missing)

@@ -1,6 +1,6 @@
 """What the command-line tools share."""
 
-from reviewkd_mm.checks.before_training import check_before_training, explained_training
+from reviewkd_mm.checks.before_training import check_before_training, name_lost_data
 from reviewkd_mm.cli.arguments import add_trust_argument, parse_runner_args
 from reviewkd_mm.cli.config import load_config
 from reviewkd_mm.cli.config_check import check_config, find_configs
@@ -33,12 +33,12 @@ __all__ = [
     'disable_validation',
     'enable_amp',
     'enable_auto_scale_lr',
-    'explained_training',
     'find_configs',
     'find_images',
     'guard_loading',
     'load_config',
     'name_drawings',
+    'name_lost_data',
     'parse_runner_args',
     'readable_errors',
     'render_check',

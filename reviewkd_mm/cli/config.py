@@ -6,7 +6,6 @@ import difflib
 import inspect
 import os
 import sys
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mmengine.runner import Runner
 
 from reviewkd_mm.config.coco_data import SETTING, resolve_coco_data
 from reviewkd_mm.config.files import CONFIG_FOLDERS, parse_config
+from reviewkd_mm.config.parts import walk
 from reviewkd_mm.errors import ConfigError, MissingFileError
 
 # The top-level keys that have an effect: the Runner's arguments, what it reads by itself, ours.
@@ -131,20 +131,7 @@ def _find_copies(cfg: Config, value: Any, limit: int = 3) -> list[str]:
         path
         for top in cfg
         if top in RUNNER_KEYS
-        for path, node in _walk(cfg[top], top)
+        for path, node in walk(cfg[top], top)
         if node == value
     )
     return list(islice(found, limit))
-
-
-def _walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and the value of everything below ``node``."""
-    if isinstance(node, dict):
-        items = node.items()
-    elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
-    else:
-        return
-    for key, child in items:
-        yield f'{path}.{key}', child
-        yield from _walk(child, f'{path}.{key}')

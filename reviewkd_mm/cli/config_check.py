@@ -28,6 +28,7 @@ from reviewkd_mm.checks.missing import (
 from reviewkd_mm.checks.transfer_shapes import TransferShapes, find_shapes
 from reviewkd_mm.cli.config import load_config
 from reviewkd_mm.config import check_classes, is_distiller
+from reviewkd_mm.config.built_parts import check_built_parts
 from reviewkd_mm.config.files import CONFIG_FOLDERS
 from reviewkd_mm.errors import ConfigError, find_user_error
 from reviewkd_mm.models.distillers import Distiller
@@ -145,11 +146,14 @@ def check_config(
 
 
 def _fill(check: ConfigCheck, cfg: Config, image_size: Size | None, flops: bool) -> None:
-    check.missing += [*find_missing_packages(cfg), *find_missing_data(cfg)]
+    packages = find_missing_packages(cfg)
+    check.missing += [*packages, *find_missing_data(cfg)]
     check.downloads += find_data_downloads(cfg)
     if 'model' not in cfg:
         raise ConfigError("this config has no 'model'")
     check_classes(cfg)
+    if not packages:
+        check_built_parts(cfg)
     # The Runner's own default.
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         model = _build_model(check, cfg)

@@ -41,9 +41,8 @@ def parse_config(file: str | Path) -> Config:
         Config: The config.
 
     Raises:
-        ImportError: If a ``_base_`` is of a package that is not installed; the message says how
-            to install it.
-        ValueError: If the file, or one of its ``_base_``, cannot be parsed.
+        ValueError: If the file, or one of its ``_base_``, cannot be parsed, or a package of one is
+            not installed; the message says how to install it.
     """
     try:
         return Config.fromfile(file)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 
 def is_distiller(model: Mapping) -> bool:
@@ -22,3 +23,21 @@ def innermost_dataset(dataset: Mapping | None) -> Mapping:
     while isinstance(dataset, Mapping) and isinstance(dataset.get('dataset'), Mapping):
         dataset = dataset['dataset']
     return dataset if isinstance(dataset, Mapping) else {}
+
+
+def walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of everything below a part of a config.
+
+    Args:
+        node (Any): The part.
+        path (str): Its own dotted key.
+    """
+    if isinstance(node, Mapping):
+        items = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    else:
+        return
+    for key, child in items:
+        yield f'{path}.{key}', child
+        yield from walk(child, f'{path}.{key}')

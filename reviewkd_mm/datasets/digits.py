@@ -40,8 +40,7 @@ class Digits(BaseDataset):
         **kwargs: Arguments of ``mmpretrain.datasets.BaseDataset``, such as ``pipeline``.
 
     Raises:
-        ImportError: If scikit-learn is not installed.
-        ValueError: If an argument is out of its range.
+        ValueError: If scikit-learn is not installed, or an argument is out of its range.
 
     Examples:
         >>> dataset = dict(type='reviewkd_mm.Digits', split='train', image_size=32)

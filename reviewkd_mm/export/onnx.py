@@ -134,8 +134,7 @@ def export_onnx(
         OnnxFile: What was written.
 
     Raises:
-        ImportError: If a package for it is not installed.
-        ValueError: If a size is less than 1.
+        ValueError: If a package for it is not installed, or a size is less than 1.
         FileNotFoundError: If there is no such checkpoint.
         RuntimeError: If the checkpoint does not fit, or the student cannot be exported, or the
             file gives other outputs.
@@ -168,7 +167,7 @@ def check_packages() -> None:
     """Check that what writes and runs an ONNX file is there.
 
     Raises:
-        ImportError: If a package is not installed, or torch is too old.
+        ValueError: If a package is not installed, or torch is too old.
     """
     if digit_version(torch.__version__) < digit_version(OLDEST_TORCH):
         raise ConfigError(

@@ -39,9 +39,8 @@ def build_predictor(cfg: Config, checkpoint: str, device: str | None = None) -> 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
         RuntimeError: If the checkpoint does not fit the student.
-        ValueError: If the config is of no supported model, lacks a test pipeline, or the device
-            cannot be used.
-        ImportError: If the student's package is not installed.
+        ValueError: If the config is of no supported model, lacks a test pipeline, the student's
+            package is not installed, or the device cannot be used.
     """
     if 'model' not in cfg:
         raise ConfigError(f'{cfg.filename}: this config file has no model')

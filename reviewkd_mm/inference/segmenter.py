@@ -11,20 +11,23 @@ from mmengine.config import Config
 from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.inference.predictor import Prediction, Predictor, without_backends
 
-try:
-    from mmseg.apis import MMSegInferencer
-except ImportError as error:
-    raise ConfigError(
-        f'this config needs MMSegmentation, which cannot be imported ({error}): '
-        'pip install onedl-mmsegmentation'
-    ) from error
-
 
 class SegmenterPredictor(Predictor):
     """A semantic segmenter; see :class:`Predictor`."""
 
-    def build(self, stock: Config, device: str) -> MMSegInferencer:
-        """Build MMSegmentation's inferencer."""
+    def build(self, stock: Config, device: str) -> Any:
+        """Build MMSegmentation's inferencer.
+
+        Raises:
+            ValueError: If MMSegmentation is not installed.
+        """
+        try:
+            from mmseg.apis import MMSegInferencer
+        except ImportError as error:
+            raise ConfigError(
+                f'this config needs MMSegmentation, which cannot be imported ({error}): '
+                'pip install onedl-mmsegmentation'
+            ) from error
         stock.visualizer = without_backends(stock, 'mmseg.SegLocalVisualizer')
         return MMSegInferencer(stock, device=device, show_progress=False)
 

@@ -97,7 +97,7 @@ def test_without_a_size_in_the_pipelines_there_is_a_default(file):
     check = check_config(write_baseline(file))
     assert check.image_size == (32, 32)
 
-    options = {'train_dataloader.dataset.pipeline.0.type': 'PackInputs'}
+    options = {'train_dataloader.dataset.pipeline': [dict(type='PackInputs')]}
     check = check_config(str(file), options)
 
     assert check.image_size == DEFAULT_SIZE
@@ -138,7 +138,9 @@ def test_the_features_of_a_detectors_neck(file):
         transfers=dict(review=dict(review(), student='neck', teacher='neck')),
     )
     check = check_config(
-        write_config(file, model), {'default_scope': 'mmdet'}, image_size=(64, 90)
+        write_config(file, model),
+        {'default_scope': 'mmdet', 'train_dataloader': None},
+        image_size=(64, 90),
     )
 
     assert check.error is None
@@ -237,8 +239,9 @@ def test_pretrained_weights_of_the_student_are_named_not_fetched(file, tmp_path,
 
 def test_missing_data_is_named_and_the_rest_measured(file, tmp_path):
     options = {
-        'train_dataloader.dataset.type': 'reviewkd_mm.CIFAR100',
-        'train_dataloader.dataset.data_root': str(tmp_path / 'cifar'),
+        'train_dataloader.dataset': dict(
+            _delete_=True, type='reviewkd_mm.CIFAR100', data_root=str(tmp_path / 'cifar')
+        ),
         'load_from': str(tmp_path / 'start.pth'),
     }
 

@@ -228,7 +228,7 @@ def test_a_missing_package_of_a_base_is_named(tmp_path, monkeypatch, package, me
     path = tmp_path / 'some.py'
     path.write_text(f"_base_ = '{package}::some/base.py'\n")
 
-    with pytest.raises(ImportError, match=f'^{re.escape(str(path))}: .*{message}'):
+    with pytest.raises(ValueError, match=f'^{re.escape(str(path))}: .*{message}'):
         parse_config(path)
 
 

@@ -122,5 +122,5 @@ def test_a_missing_scikit_learn_is_named(monkeypatch):
     digits._read_digits.cache_clear()
     monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
 
-    with pytest.raises(ImportError, match='pip install scikit-learn'):
+    with pytest.raises(ValueError, match='pip install scikit-learn'):
         Digits()

@@ -83,17 +83,17 @@ def test_weights_that_do_not_fit(tmp_path):
         build_predictor(student.read(), str(student.checkpoint), 'cpu')
 
 
-def test_mmsegmentation_is_asked_for_where_it_is_missing(monkeypatch):
+def test_mmsegmentation_is_asked_for_where_it_is_missing(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'mmseg', None)
     monkeypatch.delitem(sys.modules, 'mmseg.apis', raising=False)
-    monkeypatch.delitem(sys.modules, 'reviewkd_mm.inference.segmenter', raising=False)
     cfg = Config(
         dict(
             model=dict(type='EncoderDecoder'),
             default_scope='mmseg',
-            test_dataloader=dict(dataset=dict(pipeline=[])),
+            test_dataloader=dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')])),
         )
     )
+    torch.save({}, tmp_path / 'student.pth')
 
-    with pytest.raises(ImportError, match='pip install onedl-mmsegmentation'):
-        build_predictor(cfg, 'none.pth', 'cpu')
+    with pytest.raises(ValueError, match='pip install onedl-mmsegmentation'):
+        build_predictor(cfg, str(tmp_path / 'student.pth'), 'cpu')

@@ -191,7 +191,8 @@ def test_missing_data_ends_in_one_message_before_the_training(config, capsys):
     digits = "dict(type='reviewkd_mm.Digits', image_size=16, num_train=5, pipeline=pipeline)"
     assert digits in CONFIG
     cifar = "dict(type='reviewkd_mm.CIFAR100', data_root='nowhere')"
-    Path(config).write_text(CONFIG.replace(digits, cifar))
+    content = CONFIG.replace(digits, cifar).replace('num_classes=10', 'num_classes=100')
+    Path(config).write_text(content)
 
     with pytest.raises(SystemExit) as caught:
         run_tool('train.py', config)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reviewkd_mm.errors import ConfigError, UserError
 from reviewkd_mm.files.safe_loading import describe_damage, harmless_globals, refused_global
 from reviewkd_mm.utils import did_you_mean
 
@@ -21,7 +22,7 @@ ACCURACY_KEYS = ('accuracy', 'best_acc')
 MOBILENET_V2_BLOCKS = (1, 2, 3, 4, 3, 3, 1)
 
 
-class ConversionError(ValueError):
+class ConversionError(ConfigError):
     """A checkpoint cannot be converted; the message has one line a problem."""
 
 
@@ -216,7 +217,7 @@ def run_converter(convert: Callable[[], str]) -> int:
     """
     try:
         print(convert())
-    except (ConversionError, OSError) as error:
+    except (UserError, OSError) as error:
         for line in str(error).splitlines():
             print(f'error: {line}', file=sys.stderr)
         return 1

@@ -57,8 +57,7 @@ class CheckTeacherHook(Hook):
             runner (Runner): The runner.
 
         Raises:
-            TypeError: If the model is no distiller.
-            ValueError: If the config has no validation.
+            ValueError: If the model is no distiller, or the config has no validation.
         """
         distiller = _distiller(runner)
         if runner.val_loop is None:

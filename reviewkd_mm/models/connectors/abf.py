@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
-from mmengine.dist import get_world_size
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.connectors.attention_fusion import attention_fusion
@@ -59,8 +57,6 @@ class ABF(nn.Module):
     ) -> None:
         super().__init__()
         self.fuse = fuse
-        # What error messages call this stage; a ReviewConnector says which one it is.
-        self.name = 'ABF'
         norm_cfg = norm_cfg or dict(type='BN')
         self.conv1 = ConvModule(
             in_channels, mid_channels, 1, bias=False, norm_cfg=norm_cfg, act_cfg=None
@@ -94,14 +90,11 @@ class ABF(nn.Module):
             teacher, and the residual (N, mid_channels, *out_size) for the next shallower stage.
 
         Raises:
-            ValueError: If a residual is given to an ABF with ``fuse=False`` or is missing, or
-                BatchNorm is to train with one image of one pixel.
+            ValueError: If a residual is given to an ABF with ``fuse=False`` or is missing.
         """
         if (residual is not None) != self.fuse:
             expected = 'a residual' if self.fuse else 'no residual'
             raise ConfigError(f'ABF was built with fuse={self.fuse} and takes {expected}')
-        if len(x) == 1:
-            self._check_one_image(x.shape[-2:], out_size or x.shape[-2:])
         x = self.conv1(x)
         if residual is not None:
             x = self._fuse(x, residual)
@@ -127,8 +120,8 @@ class ABF(nn.Module):
         """
         if self.att_conv is None:
             raise ConfigError(
-                f'{self.name}: ABF was built with fuse={self.fuse} and has no attention maps; '
-                'expected one with fuse=True and attention=True'
+                f'ABF was built with fuse={self.fuse} and has no attention maps; expected one '
+                'with fuse=True and attention=True'
             )
         residual = _resize(residual, x.shape[-2:])
         return self.att_conv(torch.cat([x, residual], dim=1)).sigmoid()
@@ -137,28 +130,6 @@ class ABF(nn.Module):
         if self.att_conv is None:
             return x + _resize(residual, x.shape[-2:])
         return attention_fusion(x, residual, self.att_conv.weight, self.att_conv.bias)
-
-    def _check_one_image(self, student: tuple[int, int], teacher: tuple[int, int]) -> None:
-        for side, conv, (height, width) in (
-            ('student', self.conv1, student),
-            ('teacher', self.conv2, teacher),
-        ):
-            if height * width == 1 and _needs_several_values(conv.norm):
-                raise ConfigError(
-                    f'{self.name}: BatchNorm needs more than one value per channel in training, '
-                    f"but at the {side}'s size there is one image of one pixel, shape "
-                    f'(1, {conv.out_channels}, 1, 1). Train with a batch of at least 2 images '
-                    'per process, with larger images, or with '
-                    "connector=dict(..., norm_cfg=dict(type='GN', num_groups=32)), where "
-                    'num_groups divides all channels'
-                )
-
-
-def _needs_several_values(norm: nn.Module) -> bool:
-    if not isinstance(norm, _BatchNorm) or not norm.training:
-        return False
-    # The synchronised one counts the values of all processes.
-    return not isinstance(norm, nn.SyncBatchNorm) or get_world_size(norm.process_group) == 1
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -72,8 +72,6 @@ class ReviewConnector(BaseModule):
             ABF(inner, mid_channels, outer, stage < deepest, norm_cfg, attention)
             for stage, (inner, outer) in enumerate(zip(in_channels, out_channels, strict=True))
         )
-        for stage, abf in enumerate(self.abfs):
-            abf.name = f'level {stage} (of 0 to {deepest}, shallow to deep)'
 
     def forward(
         self,
@@ -91,8 +89,7 @@ class ReviewConnector(BaseModule):
             list[Tensor]: Features (N, out_channels[i], *out_sizes[i]), shallow to deep.
 
         Raises:
-            ValueError: If the number of features or of sizes is not the number of stages, or
-                BatchNorm is to train with one image of one pixel.
+            ValueError: If the number of features or of sizes is not the number of stages.
         """
         sizes = [None] * len(features) if out_sizes is None else out_sizes
         if not len(features) == len(sizes) == len(self.abfs):

@@ -24,10 +24,10 @@ from reviewkd_mm.models.distillers.checkpoint import (
     drop_allowed_shapes,
     is_norm_state,
 )
+from reviewkd_mm.models.distillers.head_channels import check_head_channels
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat
 from reviewkd_mm.models.distillers.probe import (
-    check_shapes,
     dummy_images,
     image_channels,
     probe,
@@ -148,7 +148,7 @@ class Distiller(BaseModel):
             set_memory_format(self.student, torch.channels_last)
             set_memory_format(self.teacher, torch.channels_last)
         with forked_rng(SEED):  # Its noise takes no random numbers from the connectors.
-            check_shapes(self.student, 'student')
+            check_head_channels(self.student, 'student')
         recorders = {f'transfers.{n}.student': r for n, r in self.student_recorders.items()}
         self.student_forward = probe(self.student, recorders)
         recorders = {f'transfers.{n}.teacher': r for n, r in self.teacher_recorders.items()}

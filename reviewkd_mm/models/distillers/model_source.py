@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from reviewkd_mm.config import is_distiller, read_config
-from reviewkd_mm.config.explain import explained
+from reviewkd_mm.config.built_parts import check_model
 from reviewkd_mm.config.files import config_root
 from reviewkd_mm.errors import ConfigError, MissingFileError, config_key
 from reviewkd_mm.registry import MODELS
@@ -65,12 +65,10 @@ class ModelSource:
                 raise ConfigError(f"{role}.{name}={part!r}: expected a dict with the key 'type'")
         # Detectors read their settings as attributes, which a plain dict has not.
         cfg = ConfigDict(copy.deepcopy(self.cfg))
-        with (
-            MODELS.root.switch_scope_and_registry(self.build_scope) as registry,
-            explained(self.cfg, role, always=True),
-            config_key(role),
-        ):
-            return registry.build(cfg)
+        with MODELS.root.switch_scope_and_registry(self.build_scope) as registry:
+            check_model(self.cfg, role)
+            with config_key(role):
+                return registry.build(cfg)
 
 
 def read_source(role: str, value: Mapping | str | Path) -> ModelSource:

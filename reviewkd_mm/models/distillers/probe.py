@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from reviewkd_mm.errors import ConfigError, RunError, config_key
+from reviewkd_mm.errors import RunError, config_key
 from reviewkd_mm.models.recorders import Recorder
 
 # Fully convolutional models take the small image; some transformers insist on their own size.
@@ -19,8 +18,6 @@ Forward = Callable[[nn.Module, Tensor], object]
 
 # What a model raises at an image that it cannot take, or in a mode that it does not support.
 FAILURES = (RuntimeError, AssertionError, TypeError, ValueError, AttributeError, KeyError)
-# How torch says that a linear layer or a convolution got other channels than it takes.
-DIFFERENT_CHANNELS = r'\(\d+x(\d+) and (\d+)x\d+\)|to have (\d+) channels, but got (\d+)'
 
 
 def forward_features(model: nn.Module, inputs: Tensor) -> object:
@@ -98,38 +95,6 @@ def record_images(
         for recorder in recorders:
             stack.enter_context(recorder.recording(model))
         forward(model, images)
-
-
-@torch.no_grad()
-def check_shapes(model: nn.Module, key: str) -> None:
-    """Check that each part of a model takes what the part before it gives.
-
-    A head that needs annotations, or more of the image, is not looked at further.
-
-    Args:
-        model (nn.Module): The model.
-        key (str): The config key of it, for the error message.
-
-    Raises:
-        ValueError: If the channels of two parts differ.
-    """
-    found = []
-    for size in IMAGE_SIZES:
-        try:
-            with evaluating(model):
-                forward_tensor(model, dummy_images(model, size=size))
-            return
-        except Exception as error:  # A head may raise anything at images without annotations.
-            channels = re.search(DIFFERENT_CHANNELS, str(error))
-            if channels is None:
-                return
-            found.append((channels.groups(), error))
-    (channels, error), (channels_of_another_size, _) = found
-    if channels == channels_of_another_size:  # Those of a flattened map change with the image.
-        raise ConfigError(
-            f'{key}: expected parts that fit together, in_channels of the head the channels that '
-            f'backbone or neck give ({error})'
-        ) from error
 
 
 def _why(model: nn.Module, recorders: Mapping[str, Recorder], failure: Exception | None) -> str:

@@ -69,7 +69,8 @@ class CRDLoss(nn.Module):
         check_positive('tau', tau)
         if check_factor('momentum', momentum) > 1:
             raise ConfigError(f'momentum={momentum}: expected a number in [0, 1]')
-        if not 0 < num_negatives < num_samples:
+        check_positive('num_samples', num_samples)
+        if check_positive('num_negatives', num_negatives) >= num_samples:
             raise ConfigError(
                 f'num_negatives={num_negatives}: expected at least 1 and less than the length of '
                 f'the training set, num_samples={num_samples}'

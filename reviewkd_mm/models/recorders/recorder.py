@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from reviewkd_mm.config.explain import explained
 from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.recorders.base_tap import BaseTap
 from reviewkd_mm.registry import MODELS, SCOPE, Registry
@@ -25,8 +24,8 @@ class Recorder:
             says more.
 
     Raises:
-        ValueError: If there is no tap, or the ``type`` of one is no tap's.
-        TypeError: If a tap is none of the above.
+        ValueError: If there is no tap, a tap is none of the above, or the ``type`` of one is no
+            tap's.
 
     Examples:
         >>> recorder = Recorder(['backbone.layer1', 'backbone.layer2'])
@@ -126,8 +125,7 @@ def _build(tap: Tap) -> BaseTap:
     with MODELS.switch_scope_and_registry(SCOPE) as registry:
         if not _is_tap(_find_type(registry, tap['type'])):
             raise ConfigError(_no_tap(tap))
-        with explained(tap, always=True):
-            return registry.build(dict(tap))
+        return registry.build(dict(tap))
 
 
 def _find_type(registry: Registry, name: object) -> object:

@@ -218,7 +218,7 @@ def stop_after(stage: str, call_hook: Any) -> Any:
 @pytest.mark.parametrize(
     ('kwargs', 'error', 'message'),
     [
-        (dict(model=classifier()), TypeError, 'the model is a ImageClassifier, .* Distiller'),
+        (dict(model=classifier()), ValueError, 'the model is a ImageClassifier, .* Distiller'),
         (NO_VALIDATION, ValueError, 'expected val_dataloader, val_evaluator'),
     ],
     ids=['no distiller', 'no validation'],

@@ -159,24 +159,6 @@ def test_norm_cfg_reaches_every_stage(norm_cfg, expected):
     assert all(isinstance(norm, expected) for norm in norms)
 
 
-@pytest.mark.parametrize(
-    ('sizes', 'teacher_sizes', 'level', 'side'),
-    [
-        ([(4, 4), (2, 2), (1, 1)], None, 2, 'student'),
-        ([(4, 4), (1, 1), (2, 2)], None, 1, 'student'),
-        ([(4, 4), (2, 2), (2, 2)], [(4, 4), (2, 2), (1, 1)], 2, 'teacher'),
-    ],
-)
-def test_the_level_where_one_image_has_one_pixel_is_named(sizes, teacher_sizes, level, side):
-    connector = ReviewConnector(**CHANNELS)
-    inputs = [x.float() for x in random_features(CHANNELS['in_channels'], sizes, batch=1)]
-    with pytest.raises(ValueError, match=r"at the (student|teacher)'s size") as caught:
-        connector(inputs, teacher_sizes)
-    assert str(caught.value).startswith(f'level {level} (of 0 to 2, shallow to deep): BatchNorm')
-    assert f"at the {side}'s size" in str(caught.value)
-    assert all(x.isfinite().all() for x in connector.eval()(inputs, teacher_sizes))
-
-
 def test_one_image_of_one_pixel_trains_with_group_normalisation():
     norm_cfg = {'type': 'GN', 'num_groups': 2}
     connector = ReviewConnector([4, 4], [4, 6], norm_cfg=norm_cfg)

@@ -9,7 +9,6 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from reviewkd_mm.models.distillers.probe import (
-    check_shapes,
     dummy_images,
     evaluating,
     forward_features,
@@ -42,17 +41,6 @@ class Picky(BaseModel):
     def forward(self, inputs, data_samples=None, mode='tensor'):
         assert inputs.shape[-1] == self.size, f'expected images of {self.size} pixels'
         return self.conv(inputs)
-
-
-class Misfit(Picky):
-    """A network whose second convolution takes other channels than the first one gives."""
-
-    def __init__(self) -> None:
-        super().__init__(size=64)
-        self.head = nn.Conv2d(2, 2, 1)
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        return self.head(inputs)
 
 
 def count_calls(module: nn.Module) -> list:
@@ -152,31 +140,10 @@ def test_a_model_that_takes_no_dummy_image_is_named():
 
 def test_a_head_that_takes_other_channels_is_refused():
     model = classifier()
-    check_shapes(build(model), 'student')
     model['head']['in_channels'] += 1
 
-    with pytest.raises(ValueError, match=r'student: .*in_channels of the head .*multiplied'):
-        check_shapes(build(model), 'student')
-    with pytest.raises(ValueError, match=r'^student: '):
+    with pytest.raises(ValueError, match=r'^student\.head\.in_channels=17: expected .*16'):
         build_distiller(student=model)
-
-
-def test_a_convolution_that_takes_other_channels_is_refused():
-    with pytest.raises(ValueError, match=r'student: .* to have 2 channels'):
-        check_shapes(Misfit(), 'student')
-
-
-def test_a_head_of_a_flattened_map_may_need_an_image_of_its_own_size():
-    model = Misfit()
-    model.head = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 2))
-
-    check_shapes(model, 'student')
-
-
-def test_a_model_that_needs_more_than_images_has_fitting_parts(monkeypatch):
-    check_shapes(Picky(size=7), 'student')
-    monkeypatch.setattr(Picky, 'forward', lambda self, *args, **kwargs: [][0])
-    check_shapes(Picky(size=64), 'student')
 
 
 def test_an_unreachable_tap_names_the_children():

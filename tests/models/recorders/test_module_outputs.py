@@ -104,7 +104,7 @@ def test_what_is_no_call(call):
 
 @pytest.mark.parametrize('output', ['text', 3, (torch.zeros(1, 1), None)])
 def test_what_is_no_tensor(output):
-    with pytest.raises(TypeError, match=r"tap '0' reads a .*expected a tensor"):
+    with pytest.raises(ValueError, match=r"tap '0' reads a .*expected a tensor"):
         record(nn.Sequential(Returns(output)), '0')
 
 

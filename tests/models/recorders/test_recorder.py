@@ -158,7 +158,7 @@ def test_no_tap_is_refused(taps):
 
 @pytest.mark.parametrize('taps', [None, 3, {'source': 'neck'}, [['neck']]])
 def test_what_is_no_tap_is_refused(taps):
-    with pytest.raises(TypeError, match='expected a module path or a dict'):
+    with pytest.raises(ValueError, match='expected a module path or a dict'):
         Recorder(taps)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import torch
 
@@ -33,12 +32,7 @@ WRONG_PATHS = {
     'tap of a block too many': set_to(
         f'{REVIEW}.teacher.0.source', 'backbone.layer1.4.relu', 'review.teacher', '0 to 0'
     ),
-    'tap of a negative block': set_to(
-        f'{REVIEW}.teacher.0.source', 'backbone.layer1.-2.relu', 'review.teacher', '0 to 0'
-    ),
     'tap of nothing': set_to(f'{REVIEW}.student.0', '', 'review.student', "''", 'path'),
-    'tap of dots': set_to(f'{REVIEW}.student.0', '..', 'review.student', "'..'"),
-    'tap that ends in a dot': set_to(f'{REVIEW}.student.0', 'neck.', 'review.student', "'neck.'"),
     'tap of a method': set_to(
         f'{REVIEW}.student.0', 'backbone.forward', 'review.student', "'backbone.forward'"
     ),
@@ -108,34 +102,17 @@ WRONG_PATHS = {
 CHECKPOINTS = {
     'a good one': teacher_with(dict),
     'empty': teacher_file(lambda files: files.bytes('t.pth', b''), 't.pth', 'no readable'),
-    'text': teacher_file(lambda files: files.text('t.pth', 'weights'), 't.pth', 'no readable'),
-    'an HTML page': teacher_file(
-        lambda files: files.text('t.pth', '<html>404 not found</html>'), 't.pth', 'no readable'
-    ),
-    'zeros': teacher_file(lambda files: files.bytes('t.pth', bytes(9999)), 't.pth', 'no readable'),
     'a broken pickle': teacher_file(
         lambda files: files.bytes('t.pth', b'\x80\x02broken'), 't.pth', 'no readable'
-    ),
-    'cut off after a tenth': teacher_file(
-        lambda files: files.truncated(0.1), 'teacher_ckpt=', 'no readable'
     ),
     'cut off in the middle': teacher_file(
         lambda files: files.truncated(0.5), 'teacher_ckpt=', 'no readable'
     ),
-    'cut off at the end': teacher_file(
-        lambda files: files.truncated(0.999), 'teacher_ckpt=', 'no readable'
-    ),
     'changed bytes': teacher_file(lambda files: files.flipped(), 'teacher_ckpt='),
     'a list': teacher_file(lambda files: files.saved([1, 2]), 'teacher_ckpt=', 'a dict', 'list'),
-    'a tensor': teacher_file(
-        lambda files: files.saved(torch.ones(2)), 'teacher_ckpt=', 'a dict', 'Tensor'
-    ),
     'no weights': teacher_file(lambda files: files.saved({}), 'teacher_ckpt=', 'missing'),
     'weights are null': teacher_file(
         lambda files: files.saved(dict(state_dict=None)), 'teacher_ckpt=', 'NoneType'
-    ),
-    'weights are a list': teacher_file(
-        lambda files: files.saved(dict(state_dict=[1])), 'teacher_ckpt=', 'list'
     ),
     'weights are lists': teacher_with(
         lambda weights: weights.update({FC: [1.0]}), 'teacher_ckpt=', FC
@@ -157,16 +134,12 @@ CHECKPOINTS = {
     'a weight is NaN': teacher_with(
         lambda weights: weights[FC].fill_(math.nan), 'teacher_ckpt=', FC, 'finite'
     ),
-    'a weight is infinite': teacher_with(
-        lambda weights: weights['backbone.conv1.weight'].fill_(math.inf), 'backbone.conv1.weight'
-    ),
     'a variance is NaN': teacher_with(
         lambda weights: weights['backbone.bn1.running_var'].fill_(math.nan), 'bn1.running_var'
     ),
     'half precision': teacher_with(
         lambda weights: weights.update({k: v.half() for k, v in weights.items()})
     ),
-    'double precision': teacher_with(lambda weights: weights.update({FC: weights[FC].double()})),
     'integers': teacher_with(lambda weights: weights.update({FC: weights[FC].int()})),
     'a checkpoint of a detector': teacher_file(
         lambda files: files.saved(build(retinanet()).state_dict()), 'teacher_ckpt=', 'does not fit'
@@ -208,44 +181,32 @@ CHECKPOINTS = {
 }
 
 DATA = {
-    'a cut PNG': set_to(
-        f'{TRAIN}.dataset.data_root',
-        lambda files: files.image_with(lambda content: content[:700]),
-        'dog/2.png',
+    'a cut PNG': of_library(
+        set_to(
+            f'{TRAIN}.dataset.data_root',
+            lambda files: files.image_with(lambda content: content[:700]),
+            'dog/2.png',
+        )
     ),
-    'a cut JPEG': set_to(
-        f'{TRAIN}.dataset.data_root',
-        lambda files: files.image_with(lambda content: content[:200], '.jpg'),
-        'dog/2.jpg',
-    ),
-    'a JPEG cut near its end': set_to(
-        f'{TRAIN}.dataset.data_root',
-        lambda files: files.image_with(lambda content: content[:-100], '.jpg'),
-        'dog/2.jpg',
+    'a JPEG cut near its end': of_library(
+        set_to(
+            f'{TRAIN}.dataset.data_root',
+            lambda files: files.image_with(lambda content: content[:-100], '.jpg'),
+            'dog/2.jpg',
+        )
     ),
     'an empty image': set_to(
         f'{TRAIN}.dataset.data_root', lambda files: files.image_with(lambda _: b''), 'dog/2.png'
     ),
-    'text as an image': set_to(
-        f'{TRAIN}.dataset.data_root',
-        lambda files: files.image_with(lambda _: b'no image', '.jpg'),
-        'dog/2.jpg',
-    ),
-    'a cut image in the validation': set_to(
-        f'{VAL}.dataset.data_root',
-        lambda files: files.image_with(lambda content: content[:100]),
-        'dog/2.png',
+    'a cut image in the validation': of_library(
+        set_to(
+            f'{VAL}.dataset.data_root',
+            lambda files: files.image_with(lambda content: content[:100]),
+            'dog/2.png',
+        )
     ),
     'annotations are text': in_detector(
         f'{TRAIN}.dataset.ann_file', lambda files: files.text('a.json', 'boxes'), 'a.json'
-    ),
-    'annotations are empty': in_detector(
-        f'{TRAIN}.dataset.ann_file', lambda files: files.text('a.json', ''), 'a.json'
-    ),
-    'annotations are cut': in_detector(
-        f'{TRAIN}.dataset.ann_file',
-        lambda files: files.text('a.json', Path(files.annotations()).read_text()[:500]),
-        'a.json',
     ),
     'annotations are a list': in_detector(
         f'{TRAIN}.dataset.ann_file', lambda files: files.text('a.json', '[1, 2]'), 'a.json'
@@ -254,16 +215,6 @@ DATA = {
         f'{TRAIN}.dataset.ann_file',
         lambda files: files.annotations(lambda content: content.pop('categories')),
         'categories',
-    ),
-    'annotations without images': in_detector(
-        f'{TRAIN}.dataset.ann_file',
-        lambda files: files.annotations(lambda content: content.pop('images')),
-        'images',
-    ),
-    'annotations without annotations': in_detector(
-        f'{TRAIN}.dataset.ann_file',
-        lambda files: files.annotations(lambda content: content.pop('annotations')),
-        'annotations',
     ),
     'an image that is not there': of_library(
         in_detector(
@@ -317,7 +268,7 @@ DATA = {
     'more classes than the head has': in_detector(
         f'{TRAIN}.dataset.metainfo.classes',
         ['circle', 'rectangle', 'triangle', 'square'],
-        'square',
+        'bbox_head.num_classes=3: expected 4',
     ),
     'a head with fewer classes': in_detector(
         'model.student.bbox_head.num_classes', 1, 'num_classes', '3'
