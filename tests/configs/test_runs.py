@@ -6,9 +6,8 @@ same code, so that :data:`TRAINED` are enough of them to name every class.
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -71,14 +70,11 @@ def as_list(value: str | list[str]) -> list[str]:
 
 
 @pytest.fixture(scope='module')
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data of every config."""
     root = tmp_path_factory.mktemp('root')
     write_data(root)
-    # A data set collects garbage as it is built, which what was imported is not.
-    gc.freeze()
-    yield root
-    gc.unfreeze()
+    return root
 
 
 @pytest.fixture(autouse=True)

@@ -31,14 +31,17 @@ tool = load_tool()
 def torchvision_model(arch: str, num_classes: int = 7) -> nn.Module:
     """torchvision's own network, with random weights and statistics."""
     torch.manual_seed(0)
-    model = getattr(torchvision.models, arch)(weights=None, num_classes=num_classes)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.running_var):
-                nn.init.uniform_(tensor, 0.5, 1.0)
-            for tensor in (module.bias, module.running_mean):
-                nn.init.normal_(tensor, std=0.1)
-            module.num_batches_tracked.fill_(7)
+    with torch.device('meta'):  # Its own initialisation takes longer than all else.
+        model = getattr(torchvision.models, arch)(weights=None, num_classes=num_classes)
+    for name, tensor in model.to_empty(device='cpu').state_dict().items():
+        if name.endswith('num_batches_tracked'):
+            tensor.fill_(7)
+        elif tensor.dim() > 1:
+            tensor.normal_(std=(2 / tensor[0].numel()) ** 0.5)
+        elif name.endswith('bias') or 'mean' in name:
+            tensor.normal_(std=0.1)
+        else:
+            tensor.uniform_(0.5, 1.0)
     return model.eval()
 
 
