@@ -8,7 +8,7 @@ import torch
 from reviewkd_mm.cli import readable_errors
 from reviewkd_mm.datasets import CIFAR100
 from reviewkd_mm.engine.optimizers import AmpOptimWrapper
-from reviewkd_mm.errors import config_key
+from reviewkd_mm.utils import config_key
 
 
 def message_of(caught: pytest.ExceptionInfo) -> str:

@@ -9,7 +9,6 @@ import pytest
 from sklearn.datasets import load_digits
 
 from reviewkd_mm.datasets import Digits, digits
-from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.registry import DATASETS
 
 
@@ -131,5 +130,5 @@ def test_a_missing_scikit_learn_is_named(monkeypatch):
     digits._read_digits.cache_clear()
     monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
 
-    with pytest.raises(ConfigError, match='pip install scikit-learn'):
+    with pytest.raises(ValueError, match='pip install scikit-learn'):
         Digits()

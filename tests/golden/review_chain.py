@@ -31,7 +31,7 @@ def results(golden: Golden) -> dict[str, Tensor]:
         golden['in_channels'].tolist(),
         golden['out_channels'].tolist(),
         mid_channels=int(golden['mid_channels']),
-    ).to(golden.dtype)
+    ).double()
     parameters = {golden_key(name): p for name, p in connector.named_parameters()}
     weights = {name: golden.tensor(golden_key(name)) for name, _ in connector.named_parameters()}
     connector.load_state_dict(connector.state_dict() | weights)

@@ -29,14 +29,10 @@ class Golden:
 
     Args:
         arrays (Mapping[str, np.ndarray]): The arrays by key.
-        dtype (torch.dtype): What :meth:`tensor` makes of floats. Defaults to ``torch.float64``.
     """
 
-    def __init__(
-        self, arrays: Mapping[str, np.ndarray], dtype: torch.dtype = torch.float64
-    ) -> None:
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.arrays = dict(arrays)
-        self.dtype = dtype
         self.read: set[str] = set()
 
     def __contains__(self, key: object) -> bool:
@@ -49,9 +45,9 @@ class Golden:
         return self.arrays[key]
 
     def tensor(self, key: str) -> Tensor:
-        """Read an array as a tensor of its own: floats in ``dtype``, all else as stored."""
+        """Read an array as a tensor of its own: floats in double precision, else as stored."""
         value = torch.tensor(self[key])
-        return value.to(self.dtype) if value.is_floating_point() else value
+        return value.double() if value.is_floating_point() else value
 
 
 def relative_error(value: Tensor, expected: np.ndarray) -> float:
