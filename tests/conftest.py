@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,12 @@ from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 
 import reviewkd_mm  # noqa: F401  before a test file's import of mmdet, which needs MMCV's ops
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _collect_no_imports() -> None:
+    """A data set collects garbage as it is built, which what was imported is not."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -94,14 +94,13 @@ def _class_of(cfg: Mapping[str, Any]) -> str:
 
 
 def _shorten(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a CIFAR network a quarter of its blocks, one at least in each of three stages."""
+    """Give a CIFAR network a single block in each of its three stages, a VGG the fewest layers."""
     backbone = {key: value for key, value in backbone.items() if key != 'init_cfg'}
     kind = _class_of(backbone)
     if kind == 'CIFARVGG':
         backbone['depth'] = 8
     if kind in ('CIFARResNet', 'CIFARWideResNet'):
-        blocks, rest = divmod(backbone['depth'], 6)
-        backbone['depth'] = 6 * max(1, blocks // 4) + rest
+        backbone['depth'] = 6 + backbone['depth'] % 6
     return backbone
 
 

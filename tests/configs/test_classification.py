@@ -9,10 +9,10 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from reviewkd_mm.models.distillers import Distiller
+from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.recorders import Recorder
-from tests.configs.reading import CONFIGS, FILES, build, name_of, read
-from tests.configs.running import shrink_noise
+from reviewkd_mm.registry import MODELS
+from tests.configs.reading import CONFIGS, FILES, name_of, read
 
 CIFAR = [file for file in FILES if 'cifar100' in file.stem or 'digits' in file.stem]
 PAIRS = [file for file in CIFAR if file.parent.name in ('reviewkd', 'kd')]
@@ -56,32 +56,34 @@ IMAGENET_TAPS = {
 }
 
 
-def tapped(distiller: Distiller, review: dict, side: int) -> list[list[Tensor]]:
-    """Return the features at the student's and at the teacher's taps."""
-    images = torch.randn(2, 3, side, side)
-    features = []
-    for model, taps in ((distiller.student, review.student), (distiller.teacher, review.teacher)):
-        recorder = Recorder(list(taps))
-        with torch.no_grad(), recorder.recording(model):
-            model.extract_feat(images)
-        features.append(recorder.features())
-        recorder.close()
-    return features
+def tapped(cfg: Config, role: str, side: int) -> list[Tensor]:
+    """Return the features at the taps of a pair's student or teacher, full-size and untrained."""
+    recorder = Recorder(list(cfg.model.transfers.review[role]))
+    model = read_source(role, cfg.model[role]).build()
+    with torch.no_grad(), recorder.recording(model):
+        model.extract_feat(torch.randn(2, 3, side, side))
+    return recorder.features()
 
 
 def channels_and_sides(features: list[Tensor]) -> list[tuple[int, int]]:
     return [(f.shape[1], f.shape[2]) for f in features]
 
 
+def fused_channels(review: dict, student: list[tuple], teacher: list[tuple]) -> int:
+    """Return the channels in which the connector of a transfer fuses features."""
+    channels = ([channels for channels, _ in taps] for taps in (student, teacher))
+    connector = dict(review.connector, type=f'reviewkd_mm.{review.connector.type}')
+    sizes = dict(zip(('in_channels', 'out_channels'), channels, strict=True))
+    return MODELS.build(dict(connector, **sizes)).abfs[0].conv1.out_channels
+
+
 @pytest.mark.parametrize('name', TAPS)
-def test_a_pair_taps_and_weighs_what_the_paper_does(name, monkeypatch):
-    shrink_noise(monkeypatch)
+def test_a_pair_taps_and_weighs_what_the_paper_does(name):
     weight, student_taps, teacher_taps = TAPS[name]
     cfg = read(CONFIGS / 'reviewkd' / f'{name}.py')
-    distiller = build(cfg)
     spec = cfg.model.transfers.review
 
-    student, teacher = tapped(distiller, spec, 32)
+    student, teacher = (tapped(cfg, role, 32) for role in ('student', 'teacher'))
 
     assert channels_and_sides(student) == student_taps
     assert channels_and_sides(teacher) == teacher_taps
@@ -90,9 +92,7 @@ def test_a_pair_taps_and_weighs_what_the_paper_does(name, monkeypatch):
     assert all(bool((f < 0).any()) == (student_name in NO_RELU) for f in student[:-1])
     assert spec.loss.loss_weight == weight
     assert spec.warmup_epochs == 20
-    assert distiller.transfers.review.connector.abfs[0].conv1.out_channels == min(
-        512, student_taps[-1][0]
-    )
+    assert fused_channels(spec, student_taps, teacher_taps) == min(512, student_taps[-1][0])
     assert cfg.train_cfg.max_epochs == 240
     assert cfg.param_scheduler.milestones == [151, 181, 211]
     assert cfg.optim_wrapper.optimizer.lr == (0.02 if student_name in SLOW else 0.1)
@@ -105,9 +105,8 @@ def test_an_imagenet_pair_is_the_papers(name):
     file = CONFIGS / 'reviewkd' / f'{name}.py'
     cfg = Config.fromfile(file)
     review = cfg.model.transfers.review
-    distiller = build(read(file))
 
-    student, teacher = tapped(distiller, review, 224)
+    student, teacher = (tapped(read(file), role, 224) for role in ('student', 'teacher'))
 
     assert channels_and_sides(student) == student_taps
     assert channels_and_sides(teacher) == teacher_taps
@@ -115,7 +114,7 @@ def test_an_imagenet_pair_is_the_papers(name):
     assert all(f.min() == 0 for f in teacher[:-1])
     assert all(bool((f < 0).any()) == ('mobilenet' in name) for f in student[:-1])
     assert review.loss == dict(type='HCLLoss', loss_weight=weight)
-    assert distiller.transfers.review.connector.abfs[0].conv1.out_channels == mid_channels
+    assert fused_channels(review, student_taps, teacher_taps) == mid_channels
     assert 'warmup_epochs' not in review
     assert (cfg.train_cfg.max_epochs, cfg.param_scheduler.milestones) == (100, [30, 60, 90])
     assert cfg.optim_wrapper.type == 'reviewkd_mm.AmpOptimWrapper'

@@ -1,12 +1,15 @@
-"""Every config is checked, trains two steps and validates through the Runner."""
+"""Every config is checked; each class that one names is trained in one of them.
+
+A training is two steps and a validation through the Runner. Configs of the same classes run the
+same code, so that :data:`TRAINED` are enough of them to name every class.
+"""
 
 from __future__ import annotations
 
-import gc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +22,7 @@ from reviewkd_mm.cli import check_config
 from reviewkd_mm.config import is_distiller
 from reviewkd_mm.models.distillers import Distiller
 from tests.configs.data import write_data
-from tests.configs.reading import FILES, expected_hooks, name_of
+from tests.configs.reading import CONFIGS, FILES, expected_hooks, name_of
 from tests.configs.running import STEPS, brief, shrink_noise
 
 OPTIONAL = {
@@ -28,6 +31,32 @@ OPTIONAL = {
 }
 # The last convolution of MMDetection's MobileNetV2 leads into no level of the neck.
 UNUSED = {'backbone.conv2.conv.weight'}
+TRAINED = (
+    'at/resnet32x4_resnet8x4_cifar100',
+    'baselines/faster-rcnn_mbv2_coco',
+    'baselines/mask-rcnn_r18-thin_shapes',
+    'baselines/resnet20_digits',
+    'baselines/retinanet_r34_bccd',
+    'baselines/shufflenetv2_cifar100',
+    'baselines/vgg13_cifar100',
+    'crd/resnet32x4_resnet8x4_cifar100',
+    'dist/resnet32x4_resnet8x4_cifar100',
+    'dkd/resnet32x4_resnet8x4_cifar100',
+    'kd/resnet56_resnet20_cifar100',
+    'ofd/resnet32x4_resnet8x4_cifar100',
+    'reviewkd/atss_r101_r50_coco',
+    'reviewkd/dino_swin-l_r50_coco',
+    'reviewkd/gfl_r101_r50_coco',
+    'reviewkd/mask-rcnn_r50_mbv2_coco',
+    'reviewkd/panoptic-fpn_r101_r50_coco',
+    'reviewkd/pspnet_r101_r18_cityscapes',
+    'reviewkd/resnet50_mobilenetv1_imagenet',
+    'reviewkd/resnet50_mobilenetv2_cifar100',
+    'reviewkd/rtmdet_l_s_coco',
+    'reviewkd/wrn40-2_shufflenetv1_cifar100',
+    'rkd/resnet32x4_resnet8x4_cifar100',
+    'sp/resnet32x4_resnet8x4_cifar100',
+)
 METRICS = {
     'Accuracy': lambda cfg: {f'accuracy/top{k}' for k in cfg.topk},
     'CocoMetric': lambda cfg: {f'coco/{kind}_mAP' for kind in as_list(cfg.metric)},
@@ -41,14 +70,11 @@ def as_list(value: str | list[str]) -> list[str]:
 
 
 @pytest.fixture(scope='module')
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data of every config."""
     root = tmp_path_factory.mktemp('root')
     write_data(root)
-    # A data set collects garbage as it is built, which what was imported is not.
-    gc.freeze()
-    yield root
-    gc.unfreeze()
+    return root
 
 
 @pytest.fixture(autouse=True)
@@ -61,20 +87,66 @@ def no_frills(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
 
 
-@pytest.mark.parametrize('file', FILES, ids=name_of)
-def test_a_config_trains_and_validates(file, root, tmp_path, monkeypatch):
-    if file.stem in OPTIONAL:
-        pytest.importorskip(OPTIONAL[file.stem], reason=f'it needs {OPTIONAL[file.stem]}')
+@pytest.fixture
+def read_brief(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Read a config made brief, in the folder of the data, or skip what is not installed."""
     monkeypatch.chdir(root)
-    if 'cifar100' in file.stem:
-        shrink_noise(monkeypatch)
-    cfg = brief(file, tmp_path)
+
+    def read(file: Path) -> Config:
+        if not is_installed(file):
+            pytest.skip(f'it needs {OPTIONAL[file.stem]}')
+        if 'cifar100' in file.stem:
+            shrink_noise(monkeypatch)
+        return brief(file, tmp_path)
+
+    return read
+
+
+def is_installed(file: Path) -> bool:
+    return file.stem not in OPTIONAL or find_spec(OPTIONAL[file.stem]) is not None
+
+
+def classes_of(node: Any) -> set[str]:
+    """Return the classes that a part of a config names."""
+    if isinstance(node, Mapping):
+        own = {str(node['type'])} if 'type' in node else set()
+        return own.union(*map(classes_of, node.values()))
+    return set().union(*map(classes_of, node)) if isinstance(node, (list, tuple)) else set()
+
+
+@pytest.fixture(scope='module')
+def trained_classes(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The classes of the configs that are trained."""
+    files = (CONFIGS / f'{name}.py' for name in TRAINED)
+    folder = tmp_path_factory.mktemp('read')
+    return set().union(*(classes_of(brief(f, folder)) for f in files if is_installed(f)))
+
+
+@pytest.mark.parametrize('file', FILES, ids=name_of)
+def test_a_config_is_ready_and_its_classes_are_trained(
+    file, read_brief, trained_classes, tmp_path
+):
+    cfg = read_brief(file)
+    cfg.dump(tmp_path / file.name)
+
+    check = check_config(str(tmp_path / file.name), flops=False)
+
+    assert (check.error, check.missing, check.downloads) == (None, [], [])
+    networks = {'student', 'teacher'} if is_distiller(cfg.model) else {'model'}
+    assert set(check.networks) == networks
+    assert all(network.parameters > 0 for network in check.networks.values())
+    transfers = cfg.model.get('transfers', {})
+    assert {name: found.loss for name, found in check.transfers.items()} == {
+        name: transfer.loss.type for name, transfer in transfers.items()
+    }
+    assert classes_of(cfg) - trained_classes == set(), f'add {name_of(file)} to TRAINED'
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_a_config_trains_and_validates(name, read_brief):
+    cfg = read_brief(CONFIGS / f'{name}.py')
     runner = Runner.from_cfg(cfg)
     assert hooks_of_ours(runner) == expected_hooks(cfg)
-    # The Runner has built the model and written what it was given: it is built once for both.
-    models = SimpleNamespace(build=lambda _: runner.model)
-    monkeypatch.setattr('reviewkd_mm.cli.config_check.MODELS', models)
-    look_at_check(tmp_path / file.name, cfg)
     idle = watch_gradients(runner.model)
     called = watch_teacher(runner.model)
 
@@ -91,20 +163,6 @@ def test_a_config_trains_and_validates(file, root, tmp_path, monkeypatch):
 def hooks_of_ours(runner: Runner) -> set[str]:
     kinds = [type(hook) for hook in runner.hooks]
     return {kind.__name__ for kind in kinds if kind.__module__.startswith('reviewkd_mm.')}
-
-
-def look_at_check(file: Path, cfg: Config) -> None:
-    """Check that the tool for it finds everything that the training needs."""
-    check = check_config(str(file), flops=False)
-
-    assert (check.error, check.missing, check.downloads) == (None, [], [])
-    networks = {'student', 'teacher'} if is_distiller(cfg.model) else {'model'}
-    assert set(check.networks) == networks
-    assert all(network.parameters > 0 for network in check.networks.values())
-    transfers = cfg.model.get('transfers', {})
-    assert {name: found.loss for name, found in check.transfers.items()} == {
-        name: transfer.loss.type for name, transfer in transfers.items()
-    }
 
 
 def watch_gradients(model: nn.Module) -> set[str]:

@@ -16,6 +16,7 @@ from reviewkd_mm.datasets.batched_pipeline import BatchedPipeline, split_pipelin
 
 NUMBER = 8
 SIZE = 6
+DRAWS = 600
 
 
 class Images(BatchedPipeline, BaseDataset):
@@ -129,12 +130,12 @@ def test_the_same_samples_come_out_for_other_settings(transforms, monkeypatch):
     dataset = Images([*transforms, PackInputs()])
     np.random.seed(0)
 
-    one_by_one = Counter(describe(dataset[0]) for _ in range(2000))
-    batched = Counter(describe(sample) for sample in dataset.__getitems__([0] * 2000))
+    one_by_one = Counter(describe(dataset[0]) for _ in range(DRAWS))
+    batched = Counter(describe(sample) for sample in dataset.__getitems__([0] * DRAWS))
 
     assert set(batched) == set(one_by_one)
     largest = max(abs(batched[key] - one_by_one[key]) for key in batched)
-    assert largest < 3 * np.sqrt(2 * 2000 * 0.25)  # Deviations of a difference of two counts.
+    assert largest < 3 * np.sqrt(2 * DRAWS * 0.25)  # Deviations of a difference of two counts.
     monkeypatch.setattr(type(transforms[0]), 'transform', None)
     dataset.__getitems__([0])
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import redirect_stdout
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from subprocess import CompletedProcess
-from threading import Lock
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import mmcv
 import pytest
@@ -27,21 +29,25 @@ VALUES = {
 
 
 class Trainings:
-    """Stands in for the processes of tools/train.py."""
+    """Stands in for the processes of tools/train.py.
 
-    def __init__(self) -> None:
-        self.finished: list[str] = []
+    Args:
+        failing (str): Name of the config whose training fails. Defaults to none.
+    """
+
+    def __init__(self, failing: str = '') -> None:
+        self.failing = failing
         self.options: dict[str, dict[str, str]] = {}
-        self.failing = ''
-        self._lock = Lock()
 
     def __call__(self, command: list[str], **kwargs: object) -> CompletedProcess:
         """Write what a training leaves behind."""
         _, tool, config, _, work_dir, _, *options = command
         assert tool == 'tools/train.py'
-        name = Path(config).stem
+        name, values = Path(config).stem, dict(option.split('=', 1) for option in options)
         if name == self.failing:
             return CompletedProcess(command, 1, stdout='', stderr='out of luck')
+        if not Path(values.get('model.teacher_ckpt', config)).is_file():
+            return CompletedProcess(command, 1, stdout='', stderr='there is no teacher yet')
         if name == 'mask-rcnn_r18_shapes':
             time.sleep(0.5)  # All that need not wait for this teacher have ended by then.
         log = Path(work_dir, '20300101_000000', 'vis_data', 'scalars.json')
@@ -50,34 +56,42 @@ class Trainings:
         for step, factor in ((1, 0.5), (2, 1.0)):
             records.append({k: v * factor for k, v in VALUES[name].items()} | {'step': step})
         log.write_text('\n'.join(map(json.dumps, records)))
+        Path(work_dir, 'epoch_2.pth').touch()
         Path(work_dir, 'last_checkpoint').write_text(f'{work_dir}/epoch_2.pth')
-        with self._lock:
-            self.finished.append(name)
-            self.options[work_dir] = dict(option.split('=', 1) for option in options)
+        self.options[work_dir] = values
         return CompletedProcess(command, 0)
 
 
-@pytest.fixture
-def trainings(monkeypatch) -> Trainings:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    fake = Trainings()
-    monkeypatch.setattr(import_module('demo_runs'), 'subprocess', SimpleNamespace(run=fake))
-    return fake
+class Demo(NamedTuple):
+    """What a demo left behind."""
+
+    lines: list[str]
+    options: dict[str, dict[str, str]]
+    out: Path
 
 
-@pytest.fixture
-def demo(trainings, monkeypatch, tmp_path) -> ModuleType:
-    module = import_module('demo')
-    monkeypatch.setattr(module, 'write_shapes', lambda folder: folder)
-    monkeypatch.setattr(sys, 'argv', ['demo.py', '--seeds', '2', '--out', str(tmp_path)])
-    monkeypatch.setenv('COLUMNS', '120')
-    return module
+def run_demo(out: Path, trainings: Trainings) -> Demo:
+    """Run the demo with two seeds into a folder."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
+        patch.syspath_prepend(str(TOOLS))
+        patch.chdir(TOOLS.parent)
+        demo = import_module('demo')
+        patch.setattr(import_module('demo_runs'), 'subprocess', SimpleNamespace(run=trainings))
+        patch.setattr(demo, 'write_shapes', lambda folder: folder)
+        patch.setattr(sys, 'argv', ['demo.py', '--seeds', '2', '--out', str(out)])
+        patch.setenv('COLUMNS', '120')
+        demo.main()
+    return Demo(printed.getvalue().splitlines(), trainings.options, out)
 
 
-def test_the_tables_show_what_was_logged(demo, capsys):
-    demo.main()
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    return run_demo(tmp_path_factory.mktemp('demo'), Trainings())
 
-    lines = capsys.readouterr().out.splitlines()
+
+def test_the_tables_show_what_was_logged(demo):
+    cells = [[cell.strip() for cell in line.strip('│').split('│')] for line in demo.lines]
+
     for name, parameters, *values in (
         ('ResNet-20, the teacher', '272,474', '87.5', '1'),
         ('ResNet-8 alone', '19,954', '77.2 ± 0.0', '2'),
@@ -86,49 +100,35 @@ def test_the_tables_show_what_was_logged(demo, capsys):
         ('thin Mask R-CNN alone', '350,560', '23.4 ± 0.0', '25.3 ± 0.0', '2'),
         ('thin Mask R-CNN by ReviewKD', '350,560', '31.2 ± 0.0', '33.2 ± 0.0', '2'),
     ):
-        cells = ([cell.strip() for cell in line.strip('│').split('│')] for line in lines)
-        assert [name, parameters, *values] in list(cells)
+        assert [name, parameters, *values] in cells
 
 
-def test_a_student_learns_from_the_teacher_that_was_trained(demo, trainings, tmp_path):
-    demo.main()
+@pytest.mark.parametrize('task', ['digits', 'shapes'])
+@pytest.mark.parametrize('seed', [0, 1])
+def test_a_student_learns_from_the_teacher_that_was_trained(demo, task, seed):
+    folder = demo.out / task
 
-    assert len(trainings.finished) == 2 * (1 + 2 + 2)
-    for task, pair in (
-        ('digits', ('resnet20_digits', 'resnet20_resnet8_digits')),
-        ('shapes', ('mask-rcnn_r18_shapes', 'mask-rcnn_r18_r18-thin_shapes')),
-    ):
-        teacher, review = map(trainings.finished.index, pair)
-        assert teacher < review
-        for seed in (0, 1):
-            options = trainings.options[str(tmp_path / task / f'review_{seed}')]
-            assert options['model.teacher_ckpt'] == str(tmp_path / task / 'teacher/epoch_2.pth')
-            assert options['randomness.seed'] == str(seed)
-            assert (
-                'model.teacher_ckpt'
-                not in trainings.options[str(tmp_path / task / f'alone_{seed}')]
-            )
+    options = demo.options[str(folder / f'review_{seed}')]
+    assert options['model.teacher_ckpt'] == str(folder / 'teacher/epoch_2.pth')
+    assert options['randomness.seed'] == str(seed)
+    assert 'model.teacher_ckpt' not in demo.options[str(folder / f'alone_{seed}')]
 
 
-def test_the_detectors_read_the_generated_shapes(demo, trainings, tmp_path):
-    demo.main()
-
-    for work_dir, options in trainings.options.items():
+def test_the_detectors_read_the_generated_shapes(demo):
+    for work_dir, options in demo.options.items():
         is_detector = Path(work_dir).parent.name == 'shapes'
-        expected = f'{tmp_path}/data/shapes/' if is_detector else None
+        expected = f'{demo.out}/data/shapes/' if is_detector else None
         assert options.get('coco_data.data_root') == expected
 
 
-def test_the_curves_are_drawn(demo, tmp_path):
-    demo.main()
-
-    height, width, _ = mmcv.imread(str(tmp_path / 'curves.png')).shape
+def test_the_curves_are_drawn(demo):
+    height, width, _ = mmcv.imread(str(demo.out / 'curves.png')).shape
     assert width > 2 * height
 
 
-def test_a_failing_training_ends_the_demo(demo, trainings):
-    trainings.failing = 'mask-rcnn_r18_shapes'
+def test_a_failing_training_ends_the_demo(tmp_path):
+    trainings = Trainings(failing='mask-rcnn_r18_shapes')
 
     with pytest.raises(SystemExit, match=r'mask-rcnn_r18_shapes.* failed:\nout of luck'):
-        demo.main()
-    assert 'mask-rcnn_r18_r18-thin_shapes' not in trainings.finished
+        run_demo(tmp_path, trainings)
+    assert not list(tmp_path.glob('shapes/review_*'))

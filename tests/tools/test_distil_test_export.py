@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,10 +29,7 @@ def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a distiller for one epoch with a teacher that is not trained."""
     folder = tmp_path_factory.mktemp('distil')
     options = [*FAST, 'model.teacher_ckpt=random']
-    command = [sys.executable, ROOT / 'tools/train.py', TRAINING, '--work-dir', folder]
-    command = [*map(str, command), '--cfg-options', *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_tool('train.py', TRAINING, '--work-dir', folder, '--cfg-options', *options)
     return folder
 
 

@@ -103,23 +103,12 @@ def write_program(folder: Path, name: str) -> None:
     program.chmod(0o755)
 
 
-def test_a_training_from_a_plain_checkout(config):
-    done = start(sys.executable, TOOLS / 'train.py', config, '--amp', '--auto-scale-lr')
-
-    assert done.returncode == 0, done.stderr
-    assert 'lr: 2.5000e-02' in done.stdout, '0.1 for a batch of 64, scaled to one of 16'
-    assert re.search(r'Epoch\(train\) .* eta: .* loss: ', done.stdout)
-    assert re.search(r'Epoch\(val\) .* accuracy/top1: ', done.stdout)
-    assert 'pin_memory' not in done.stderr
-    assert Path('work_dirs/tiny/epoch_1.pth').is_file()
-    cfg = dumped_config('work_dirs/tiny')
-    assert cfg.optim_wrapper.type == 'reviewkd_mm.AmpOptimWrapper'
-    assert cfg.train_dataloader.collate_fn.type == 'default_collate'
-
-
 def test_resume_without_and_with_a_path(config, capsys):
     run_tool('train.py', config, '--work-dir', 'first', '--resume')
-    assert 'resumed epoch' not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'resumed epoch' not in printed
+    assert re.search(r'Epoch\(train\) .* eta: .* loss: ', printed)
+    assert re.search(r'Epoch\(val\) .* accuracy/top1: ', printed)
 
     run_tool(
         'train.py',
@@ -208,23 +197,18 @@ def test_a_key_that_the_loop_does_not_know_is_named_with_the_nearest(config):
         run_tool('train.py', config, '--cfg-options', 'train_cfg.max_epoch=3')
 
 
-def test_the_installed_tool_uses_the_installed_package(tmp_path, config):
-    installed = tmp_path / 'package' / '.mim' / 'tools' / 'train.py'
-    installed.parent.mkdir(parents=True)
-    installed.write_text((TOOLS / 'train.py').read_text())
-
-    done = start(sys.executable, installed, 'tyni.py', PYTHONPATH=str(TOOLS.parent))
-
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: config='tyni.py'")
-
-
 def test_two_processes_train_without_an_accelerator(config):
-    done = start(TOOLS / 'dist_train.sh', config, '2', '--work-dir', 'two', PORT=str(free_port()))
+    options = ['--amp', '--auto-scale-lr']
+    done = start(TOOLS / 'dist_train.sh', config, '2', *options, PORT=str(free_port()))
 
     assert done.returncode == 0, done.stderr
     assert 'GPU number: 2' in done.stdout
-    checkpoint = load('two/epoch_1.pth')
+    assert 'lr: 5.0000e-02' in done.stdout, '0.1 for a batch of 64, scaled to two of 16'
+    assert 'pin_memory' not in done.stderr
+    cfg = dumped_config('work_dirs/tiny')
+    assert cfg.optim_wrapper.type == 'reviewkd_mm.AmpOptimWrapper'
+    assert cfg.train_dataloader.collate_fn.type == 'default_collate'
+    checkpoint = load('work_dirs/tiny/epoch_1.pth')
     assert checkpoint['meta']['iter'] == 2, '50 images in batches of 16, shared by two'
     assert not any(key.startswith('module.') for key in checkpoint['state_dict'])
 

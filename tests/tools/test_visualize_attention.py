@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -60,17 +58,14 @@ def assert_drawn(file: Path) -> np.ndarray:
     return pixels
 
 
-def test_a_classifier_from_the_command_line(classifiers, tmp_path):
+def test_a_classifier_is_drawn_below_the_current_folder(
+    classifiers, tmp_path, monkeypatch, visualize
+):
     image = write_image(tmp_path / 'image.png')
-    command = [sys.executable, TOOL, *classifiers[:2], image, '--device', 'cpu']
-    screenless = {k: v for k, v in os.environ.items() if k not in ('DISPLAY', 'MPLBACKEND')}
+    monkeypatch.chdir(tmp_path)
 
-    done = subprocess.run(
-        command, cwd=tmp_path, env=screenless, capture_output=True, text=True, timeout=180
-    )
+    (line,) = visualize(*classifiers[:2], image)
 
-    assert done.returncode == 0, done.stderr
-    line = done.stdout.strip().splitlines()[-1]
     assert line.startswith(f'{image}: ')
     assert line.endswith(' -> work_dirs/attention/image.png')
     assert_drawn(tmp_path / 'work_dirs/attention/image.png')

@@ -1,21 +1,12 @@
-"""The review mechanism written straight from its equations, without the package's code.
-
-``python -m tests.models.connectors.textbook`` writes the golden tensors that lie beside it.
-"""
+"""The review mechanism written straight from its equations, without the package's code."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from tests.models.losses.textbook import hcl
-
-GOLDEN = Path(__file__).with_name('golden_review_chain.npz')
 
 Size = tuple[int, int]
 
@@ -118,27 +109,3 @@ def random_features(
         torch.randn(batch, c, *size, generator=generator, dtype=torch.float64)
         for c, size in zip(channels, sizes, strict=True)
     ]
-
-
-def write_golden() -> None:
-    """Save a small chain whose student differs from its teacher in channels and sizes."""
-    channels = {'in_channels': (2, 3, 4), 'out_channels': (3, 2, 2)}
-    weights = random_weights(**channels, mid=3)
-    weights = {k: w.requires_grad_() for k, w in weights.items() if 'running' not in k}
-    # Over two values only, BN's output hardly depends on its input: batch 3, not 2.
-    student = random_features(channels['in_channels'], [(5, 7), (3, 4), (1, 1)], seed=1, batch=3)
-    student = {f'student{i}': s.requires_grad_() for i, s in enumerate(student)}
-    teacher = random_features(channels['out_channels'], [(7, 5), (3, 4), (2, 1)], seed=2, batch=3)
-    outputs = review([*student.values()], [tuple(t.shape[2:]) for t in teacher], weights)
-    loss = hcl(outputs, teacher)
-    loss.backward()
-    tensors = {**weights, **student, 'loss': loss}
-    tensors |= {f'grad.{name}': x.grad for name, x in (weights | student).items()}
-    tensors |= {f'teacher{i}': t for i, t in enumerate(teacher)}
-    tensors |= {f'output{i}': output for i, output in enumerate(outputs)}
-    arrays = {name: x.detach().numpy() for name, x in tensors.items()}
-    np.savez_compressed(GOLDEN, n_stages=3, mid_channels=3, **channels, **arrays)
-
-
-if __name__ == '__main__':
-    write_golden()
