@@ -42,12 +42,12 @@ def distance(actual: Tensors, exact: Tensors) -> float:
     Returns:
         float: The greatest of all; of a tensor that should be zero the norm itself.
     """
-    found, expected = list(_tensors(actual)), list(_tensors(exact))
-    assert [path for path, _ in found] == [path for path, _ in expected]
+    found, expected = dict(_tensors(actual)), dict(_tensors(exact))
+    assert found.keys() == expected.keys()
     distances = [torch.tensor(0.0, dtype=torch.float64)]
-    for (path, one), (_, other) in zip(found, expected, strict=True):
+    for path, tensor in found.items():
+        one, other = (x.detach().cpu().double() for x in (tensor, expected[path]))
         assert one.shape == other.shape, f'{path}: {tuple(one.shape)}, not {tuple(other.shape)}'
-        one, other = (x.detach().cpu().double() for x in (one, other))
         norm = other.norm()
         distances.append((one - other).norm() / (norm if norm > 0 else 1.0))
     return float(torch.stack(distances).max())  # torch's max keeps a nan.
