@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 EXACT = 1e-9
-FLOOR = 8  # eps; the plain form may be exact by luck
+# In eps, of float32 for half precision too: the plain form may be exact by luck.
+FLOOR = 8
 # A plain form that is off by more tells right from wrong no longer.
 COARSE = 0.1
 
@@ -85,7 +86,8 @@ def assert_within_rounding(
         factor (float): How much further off the results may be. Defaults to 4.
     """
     assert all(x.dtype == torch.float64 for _, x in _tensors(exact)), 'exact means float64'
-    eps = max(torch.finfo(x.dtype).eps for _, x in _tensors(actual))
+    dtypes = [x.dtype for _, x in _tensors(actual)]
+    eps = min(torch.finfo(dtype).eps for dtype in (*dtypes, torch.float32))
     off, by_rounding = distance(actual, exact), distance(plain, exact)
     assert by_rounding < COARSE, f'the plain form is off by {by_rounding:.1e}: nothing is tested'
     bound = factor * by_rounding + FLOOR * eps
