@@ -25,8 +25,7 @@ tests/tools/test_detectron2_to_mmdet.py::test_retinanet_computes_what_detectron2
 tests/tools/test_detectron2_to_mmdet.py::test_mask_rcnn_computes_what_detectron2_does
 tests/tools/test_repdistiller_to_mmpretrain.py::test_the_converted_classifier_is_the_network_of_the_file
 tests/tools/test_torchvision_to_mmpretrain.py::test_the_stock_classifier_computes_what_torchvision_does
-tests/tools/test_step_textbook.py
-tests/tools/test_step_transfers.py
+tests/tools/test_step_models.py
 --ignore=tests/integration/test_distiller_long_run.py
 --ignore=tests/models/distillers/test_bad_input.py
 --ignore=tests/models/distillers/test_distiller_errors.py
