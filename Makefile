@@ -12,10 +12,10 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest test-highest stress lint format docs clean
+.PHONY: help setup demo test test-portable test-lowest test-highest stress lint format docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: ## make .venv with the pinned packages and this checkout (reused when it is there)
 	@sh .dev_scripts/setup_venv.sh
@@ -25,6 +25,9 @@ demo: setup ## distil a small classifier and a small detector and compare, in mi
 
 test: setup ## run the tests; ARGS="..." goes to pytest
 	@$(ONE_THREAD) $(RUN) -m pytest -n $(WORKERS) $(ARGS)
+
+test-portable: setup ## run the tests that compare numbers as on other processors, six times
+	@sh .dev_scripts/test_portable.sh $(RUN) $(ARGS)
 
 test-lowest: ## run the tests with the oldest supported packages, in .venv-lowest
 test-highest: ## run the tests with the newest supported packages, in .venv-highest

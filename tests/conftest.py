@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 
@@ -28,3 +29,11 @@ def _clean_mmengine() -> Iterator[None]:
     for kind, instances in kept:
         kind._instance_dict.clear()
         kind._instance_dict.update(instances)
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """Make tensors and modules in double precision, where a test compares results."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

@@ -21,6 +21,7 @@ from tests.models.distillers.helpers import (
     review,
     runner_cfg,
 )
+from tests.numbers import assert_close64
 
 ROOT = Path(__file__).resolve().parents[2]
 OPS = 'reviewkd_mm.mmcv_ops'
@@ -41,7 +42,7 @@ for name in names:
     load_checkpoint(model, f'{folder}/{name}.pth', map_location='cpu', strict=True)
     inputs = torch.load(f'{folder}/inputs.pth')
     with torch.no_grad():
-        torch.save(model.eval()(inputs, mode='tensor'), f'{folder}/{name}_outputs.pth')
+        torch.save(model.double().eval()(inputs, mode='tensor'), f'{folder}/{name}_outputs.pth')
 """
 
 
@@ -109,11 +110,11 @@ def test_exported_detector_predicts_the_same(tmp_path):
         actual, expected = (m.test_step(raw_batch()) for m in (exported, distiller))
     for one, other in zip(actual, expected, strict=True):
         assert len(other.pred_instances.scores) == 10
-        torch.testing.assert_close(one.pred_instances.scores, other.pred_instances.scores)
+        assert torch.equal(one.pred_instances.scores, other.pred_instances.scores)
 
 
 def test_exported_models_run_where_nothing_of_this_is_imported(tmp_path):
-    inputs, _ = batch(2, size=64)
+    inputs = batch(2, size=64)[0].double()
     torch.save(inputs, tmp_path / 'inputs.pth')
     taps = dict(detector=dict(student='neck', teacher='neck'), classifier={})
     expected = {}
@@ -126,14 +127,14 @@ def test_exported_models_run_where_nothing_of_this_is_imported(tmp_path):
         cfg = runner_cfg(distiller_cfg(student=student, **NOWHERE), tmp_path, default_scope=scope)
         export_student(cfg, tmp_path / 'trained.pth', tmp_path / f'{name}.pth')
         with torch.no_grad():
-            expected[name] = distiller(inputs, mode='tensor')
+            expected[name] = distiller.double()(inputs, mode='tensor')
 
     command = [sys.executable, '-c', STOCK_SCRIPT, str(tmp_path), *expected]
     subprocess.run(command, cwd=ROOT, check=True, timeout=180)
 
     for name, outputs in expected.items():
         actual = torch.load(tmp_path / f'{name}_outputs.pth')
-        torch.testing.assert_close(actual, outputs, rtol=0, atol=1e-6)
+        assert_close64(actual, outputs)
 
 
 @pytest.mark.parametrize(

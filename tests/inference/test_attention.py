@@ -14,10 +14,14 @@ from reviewkd_mm.models.connectors import ReviewConnector
 from tests.integration.detection import retinanet
 from tests.models.connectors.textbook import nearest_resize
 from tests.models.distillers.helpers import STAGES, batch, build_distiller, logits, review
+from tests.numbers import assert_close64, assert_within_rounding
+
+pytestmark = pytest.mark.usefixtures('in_float64')
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 def expected(
@@ -47,8 +51,8 @@ def test_attention_maps_are_those_with_which_the_connector_fuses():
     outputs, maps = connect(connector, features, sizes)
 
     wanted_outputs, wanted_maps = expected(connector, features, sizes)
-    torch.testing.assert_close(outputs, wanted_outputs)
-    torch.testing.assert_close(maps[:2], wanted_maps[:2])
+    assert_close64(outputs, wanted_outputs)
+    assert_close64(maps[:2], wanted_maps[:2])
     assert maps[2] is None
     for weights in maps[:2]:
         assert 0 <= weights.min() < weights.max() <= 1
@@ -81,17 +85,22 @@ def outputs_at(model: nn.Module, paths: list[str], run) -> list[Tensor]:
     return [t if t.dim() == 4 else t[..., None, None] for values in flat for t in values]
 
 
-def mean(feature: Tensor) -> np.ndarray:
-    return feature[0].mean(dim=0).numpy()
+def mean(feature: Tensor) -> Tensor:
+    return feature[0].mean(dim=0)
+
+
+def assert_rounded(shown: np.ndarray, exact: Tensor) -> None:
+    """Check maps that are computed in float64 and shown in float32."""
+    assert_within_rounding(shown, exact.float(), exact)
 
 
 @pytest.fixture(scope='module')
 def distiller():
-    return build_distiller().eval()
+    return build_distiller().eval().double()
 
 
 def test_stages_of_a_classifier(distiller):
-    inputs, _ = batch(1)
+    inputs = batch(1)[0].double()
 
     stages = StageReader(distiller, 'review').read(inputs)
 
@@ -107,14 +116,14 @@ def test_stages_of_a_classifier(distiller):
     with torch.no_grad():
         connected, maps = expected(distiller.transfers.review.connector, of_student, sizes)
     for index, stage in enumerate(stages):
-        np.testing.assert_allclose(stage.student, mean(of_student[index]), atol=1e-5)
-        np.testing.assert_allclose(stage.connected, mean(connected[index]), atol=1e-4)
+        assert_rounded(stage.student, mean(of_student[index]))
+        assert_rounded(stage.connected, mean(connected[index]))
         if index < 3:
-            np.testing.assert_allclose(stage.attention, maps[index][0].numpy(), atol=1e-5)
+            assert_rounded(stage.attention, maps[index][0])
         assert stage.fused == (index < 3)
         assert stage.before is None
     # The others are read before the ReLU: what is negative there is 0 after it.
-    np.testing.assert_allclose(stages[3].teacher, mean(of_teacher[3]), atol=1e-5)
+    assert_rounded(stages[3].teacher, mean(of_teacher[3]))
     assert stages[0].teacher.min() < 0
     assert stages[3].attention is None
 
@@ -125,6 +134,7 @@ def test_what_the_teacher_shows_is_what_the_loss_compares_with(distiller):
         lambda module, args: compared.append(args)
     )
     inputs, samples = batch(1)
+    inputs = inputs.double()
     with torch.no_grad():
         distiller.loss(inputs, samples)
     handle.remove()
@@ -133,8 +143,8 @@ def test_what_the_teacher_shows_is_what_the_loss_compares_with(distiller):
 
     ((of_student, of_teacher),) = compared
     for stage, student, teacher in zip(stages, of_student, of_teacher, strict=True):
-        np.testing.assert_allclose(stage.connected, mean(student), atol=1e-5)
-        np.testing.assert_allclose(stage.teacher, mean(teacher), atol=1e-5)
+        assert_rounded(stage.connected, mean(student))
+        assert_rounded(stage.teacher, mean(teacher))
 
 
 def test_a_detectors_levels_are_stages():
@@ -142,7 +152,8 @@ def test_a_detectors_levels_are_stages():
         student=retinanet(),
         teacher=retinanet(width=8, channels=16),
         transfers=dict(review=review(student='neck', teacher='neck')),
-    ).eval()
+    )
+    distiller = distiller.eval().double()
     inputs = noise(1, 3, 64, 96)
 
     stages = StageReader(distiller, 'review').read(inputs)
@@ -152,13 +163,13 @@ def test_a_detectors_levels_are_stages():
     student = distiller.student
     levels = outputs_at(student, ['neck'], lambda: student.extract_feat(inputs))
     for stage, level, size in zip(stages, levels, sizes, strict=True):
-        np.testing.assert_allclose(stage.student, mean(level), atol=1e-5)
+        assert_rounded(stage.student, mean(level))
         assert stage.student.shape == stage.connected.shape == stage.teacher.shape == size
     assert [stage.attention.shape for stage in stages[:4]] == [(2, *size) for size in sizes[:4]]
 
 
 def test_another_students_features_beside(distiller):
-    inputs, _ = batch(1)
+    inputs = batch(1)[0].double()
     other = copy.deepcopy(distiller.student)
     torch.manual_seed(5)
     for parameter in other.parameters():
@@ -169,13 +180,13 @@ def test_another_students_features_beside(distiller):
 
     of_other = outputs_at(other, STAGES, lambda: other.extract_feat(inputs))
     for stage, plain, feature in zip(stages, alone, of_other, strict=True):
-        np.testing.assert_allclose(stage.before, mean(feature), atol=1e-5)
+        assert_rounded(stage.before, mean(feature))
         np.testing.assert_array_equal(stage.student, plain.student)
         assert np.abs(stage.before - stage.student).max() > 1e-3
 
 
 def test_nothing_is_changed_or_kept(distiller):
-    inputs, _ = batch(1)
+    inputs = batch(1)[0].double()
     before = copy.deepcopy(distiller.state_dict())
 
     StageReader(distiller, 'review').read(inputs)

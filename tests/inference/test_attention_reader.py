@@ -21,6 +21,9 @@ from tests.inference.reviews import (
 )
 from tests.inference.students import write_image
 from tests.models.distillers.helpers import logits
+from tests.numbers import assert_within_rounding
+
+pytestmark = pytest.mark.usefixtures('in_float64')
 
 
 @pytest.fixture(scope='module')
@@ -39,12 +42,17 @@ def read(pair: Pair, **kwargs: object) -> ReviewReader:
 
 def normalise(pixels: np.ndarray, mean: list[float], std: list[float], **_: object) -> Tensor:
     """Return pixels (H, W, 3) as a batch (1, 3, H, W)."""
-    image = (pixels.astype(np.float32) - np.float32(mean)) / np.float32(std)
+    image = (pixels.astype(np.float64) - np.float64(mean)) / np.float64(std)
     return torch.from_numpy(image).permute(2, 0, 1)[None]
 
 
-def mean(feature: Tensor) -> np.ndarray:
-    return feature[0].mean(dim=0).numpy()
+def assert_rounded(shown: np.ndarray, exact: Tensor) -> None:
+    """Check maps that are computed in float64 and shown in float32."""
+    assert_within_rounding(shown, exact.float(), exact)
+
+
+def assert_same_maps(shown: np.ndarray, other: np.ndarray) -> None:
+    assert_rounded(shown, torch.from_numpy(other).double())
 
 
 def test_a_classifier_sees_what_its_test_pipeline_gives(classifiers, tmp_path):
@@ -62,8 +70,8 @@ def test_a_classifier_sees_what_its_test_pipeline_gives(classifiers, tmp_path):
         (of_student,) = student.extract_feat(normalise(pixels, **STUDENT_PIXELS))
         (of_teacher,) = teacher.extract_feat(normalise(pixels, **TEACHER_PIXELS))
     deepest = review.stages[-1]
-    np.testing.assert_allclose(deepest.student, [[of_student.mean()]], rtol=1e-4)
-    np.testing.assert_allclose(deepest.teacher, [[of_teacher.mean()]], rtol=1e-4)
+    assert_rounded(deepest.student, of_student.mean().view(1, 1))
+    assert_rounded(deepest.teacher, of_teacher.mean().view(1, 1))
     predictor = build_predictor(classifiers.read(), str(classifiers.checkpoint), 'cpu')
     assert review.found == predictor.predict(image).found
 
@@ -87,7 +95,7 @@ def test_a_detectors_maps_cover_image_and_padding(detectors, tmp_path):
         with torch.no_grad():
             levels = model.extract_feat(padded)
         for stage, level in zip(review.stages, levels, strict=True):
-            np.testing.assert_allclose(getattr(stage, name), mean(level), atol=1e-4)
+            assert_rounded(getattr(stage, name), level[0].mean(dim=0))
 
 
 @pytest.mark.parametrize('kind', ['distiller', 'student'])
@@ -104,7 +112,7 @@ def test_the_student_before(classifiers, tmp_path, kind):
     of_other = ReviewReader(classifiers.read(), str(other), device='cpu').read(image).stages
     plain = read(classifiers).read(image).stages
     for stage, earlier, now in zip(stages, of_other, plain, strict=True):
-        np.testing.assert_allclose(stage.before, earlier.student, atol=1e-5)
+        assert_same_maps(stage.before, earlier.student)
         np.testing.assert_array_equal(stage.student, now.student)
         np.testing.assert_array_equal(stage.connected, now.connected)
 
@@ -120,8 +128,8 @@ def test_how_a_training_runs_its_models_does_not_matter(classifiers, tmp_path):
     stages = ReviewReader(cfg, str(classifiers.checkpoint), device='cpu').read(image).stages
 
     for stage, plain in zip(stages, read(classifiers).read(image).stages, strict=True):
-        np.testing.assert_allclose(stage.teacher, plain.teacher, atol=1e-5)
-        np.testing.assert_allclose(stage.connected, plain.connected, atol=1e-5)
+        assert_same_maps(stage.teacher, plain.teacher)
+        assert_same_maps(stage.connected, plain.connected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
@@ -135,8 +143,8 @@ def test_on_a_gpu(detectors, tmp_path):
     assert all(tensor.is_cuda for tensor in tensors)
     stages = read(detectors).read(image).stages
     for stage, on_cpu in zip(reader.read(image).stages, stages, strict=True):
-        np.testing.assert_allclose(stage.connected, on_cpu.connected, atol=1e-2)
-        np.testing.assert_allclose(stage.before, on_cpu.student, atol=1e-2)
+        assert_same_maps(stage.connected, on_cpu.connected)
+        assert_same_maps(stage.before, on_cpu.student)
 
 
 def test_a_missing_teacher(classifiers):

@@ -23,6 +23,7 @@ from tests.inference.students import (
     write_classifier,
     write_image,
 )
+from tests.numbers import assert_close64
 
 
 def scores_of_test_pipeline(student: Student, info: dict) -> torch.Tensor:
@@ -40,6 +41,7 @@ def describe(scores: torch.Tensor) -> str:
     return f'{LABELS[best]} {scores[best]:.2f}'
 
 
+@pytest.mark.usefixtures('in_float64')
 def test_predicts_what_its_test_pipeline_predicts(tmp_path):
     student = write_classifier(tmp_path, FILE_PIPELINE, to_rgb=True)
     image = write_image(tmp_path / 'image.png')
@@ -47,7 +49,7 @@ def test_predicts_what_its_test_pipeline_predicts(tmp_path):
     predictor = build_predictor(student.read(), str(student.checkpoint), 'cpu')
 
     scores = scores_of_test_pipeline(student, dict(img_path=str(image)))
-    torch.testing.assert_close(predictor.classify(str(image)).pred_score, scores)
+    assert_close64(predictor.classify(str(image)).pred_score, scores)
     assert predictor.predict(image).found == describe(scores)
 
 

@@ -17,18 +17,16 @@ from tests.models.distillers.helpers import (
     NUM_CLASSES,
     assert_same_state,
     batch,
-    build,
     build_distiller,
-    classifier,
     distiller_cfg,
     review,
     state_of,
-    teacher_classifier,
     total,
     train,
 )
 from tests.models.distillers.test_compiled import use_backend
 from tests.models.distillers.test_no_sync import waits
+from tests.numbers import assert_close64, assert_within_rounding
 
 METHODS = ('fitnet', 'at', 'sp', 'rkd', 'ofd', 'dkd', 'dist', 'crd')
 NUM_SAMPLES = 32
@@ -77,43 +75,48 @@ def test_a_few_steps_lower_the_loss_on_a_batch(method):
     assert values[-1] < 0.95 * values[0]
 
 
+@pytest.mark.usefixtures('in_float64')
 @pytest.mark.parametrize('method', METHODS)
-def test_a_step_trains_all_of_the_transfer_and_nothing_of_the_teacher(method):
+def test_a_step_in_float64_trains_all_of_the_transfer_and_nothing_of_the_teacher(method):
     distiller = distiller_of(method)
     kept = state_of(distiller.teacher)
 
-    total(distiller.loss(*indexed_batch())).backward()
+    losses = distiller.loss(*indexed_batch())
+    total(losses).backward()
 
-    assert all(p.grad is not None for p in distiller.student.parameters())
+    assert losses[f'loss_{method}'].dtype == torch.float64
+    assert all(p.grad.dtype == torch.float64 for p in distiller.student.parameters())
     assert all(p.grad is not None for p in distiller.transfers.parameters())
     assert all(p.grad is None for p in distiller.teacher.parameters())
     assert_same_state(state_of(distiller.teacher), kept)
 
 
-@pytest.mark.parametrize('method', METHODS)
-def test_double_precision(method):
-    student, teacher = build(classifier()).double(), build(teacher_classifier(), 1).double()
-    distiller = distiller_of(method, student=student, teacher=teacher, teacher_ckpt=None)
-    inputs, samples = indexed_batch()
-
-    losses = distiller.loss(inputs.double(), samples)
-    total(losses).backward()
-
-    assert losses[f'loss_{method}'].dtype == torch.float64
-    assert all(p.grad.dtype == torch.float64 for p in distiller.parameters())
+def cast(features: Any, dtype: torch.dtype) -> Any:
+    """Cast the tensors among what a loss is given."""
+    if isinstance(features, (list, tuple)):
+        return [cast(feature, dtype) for feature in features]
+    return features.to(dtype) if isinstance(features, Tensor) else features
 
 
 @pytest.mark.parametrize('method', METHODS)
-def test_mixed_precision_is_close_to_single(method):
-    losses = []
-    for enabled in (False, True):
-        distiller = distiller_of(method)
-        torch.manual_seed(1)
-        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
-            losses.append(distiller.loss(*indexed_batch())[f'loss_{method}'])
+def test_of_features_in_half_precision_the_loss_is_computed_in_single(method):
+    distiller = distiller_of(method)
+    given = []
+    distiller.transfers[method].loss.register_forward_pre_hook(
+        lambda *args: given.append((copy.deepcopy(args[0]), *args[1:], torch.get_rng_state())),
+        with_kwargs=True,
+    )
 
-    assert losses[1].dtype == torch.float32
-    torch.testing.assert_close(losses[1], losses[0], rtol=0.1, atol=0)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        value = distiller.loss(*indexed_batch())[f'loss_{method}']
+
+    assert value.dtype == torch.float32
+    ((loss, features, samples, random_state),) = given
+    values = []
+    for dtype in (torch.float32, torch.float64):
+        torch.set_rng_state(random_state)
+        values.append(copy.deepcopy(loss).to(dtype)(*cast(features, dtype), **samples))
+    assert_within_rounding(value, *values)
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -126,6 +129,7 @@ def test_a_step_makes_no_device_wait(method):
     assert found == [[], []]
 
 
+@pytest.mark.usefixtures('in_float64')
 @pytest.mark.parametrize('method', METHODS)
 def test_compiled_it_gives_the_same_and_is_compiled_once(monkeypatch, method):
     torch.compiler.reset()
@@ -137,7 +141,7 @@ def test_compiled_it_gives_the_same_and_is_compiled_once(monkeypatch, method):
     with torch.compiler.set_stance('fail_on_recompile'):
         actual += [steps(compiled, 1, first=seed) for seed in (1, 2)]
 
-    torch.testing.assert_close([value for step in actual for value in step], expected)
+    assert_close64([value for step in actual for value in step], expected)
     torch.compiler.reset()
 
 
@@ -231,4 +235,4 @@ def test_losses_with_weights_start_the_same_whatever_the_seed():
         distiller = build_distiller(transfers=dict(crd=transfer_of('crd')))
         states.append(distiller.transfers.crd.loss.state_dict())
 
-    torch.testing.assert_close(*states, rtol=0, atol=0)
+    assert_same_state(*states)

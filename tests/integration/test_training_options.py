@@ -29,39 +29,53 @@ from tests.models.distillers.helpers import (
     state_of,
     total,
 )
+from tests.numbers import COARSE, assert_close64, distance
 
 NECK = dict(student='neck', teacher='neck')
 
 
-def classifiers() -> tuple[Distiller, dict]:
+# Without statistics of a few values, which make half precision too coarse to tell anything.
+CALM = dict(type='ReviewConnector', norm_cfg=dict(type='GN', num_groups=2))
+
+
+def classifiers(calm: bool = False) -> tuple[Distiller, dict]:
     """Build a distiller of a classifier and draw a batch as a dataloader gives it."""
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     inputs, samples = batch()
-    return build_distiller(), dict(inputs=inputs * 64 + 128, data_samples=samples)
+    student, transfer = classifier(), review()
+    if calm:
+        student['backbone']['norm_eval'] = True
+        transfer['connector'] = CALM
+    distiller = build_distiller(student=student, transfers=dict(review=transfer)).train()
+    return distiller, dict(inputs=inputs * 64 + 128, data_samples=samples)
 
 
-def detectors() -> tuple[Distiller, dict]:
+def detectors(calm: bool = False) -> tuple[Distiller, dict]:
     """Build a distiller of a detector and draw a batch as a dataloader gives it."""
-    torch.manual_seed(0)
-    options = dict(
-        student=retinanet(),
-        teacher=retinanet(width=6, channels=12),
-        transfers=dict(review=review(**NECK)),
-    )
-    return build_distiller(**options), raw_batch()
+    torch.manual_seed(1)
+    student, transfer, data = retinanet(), review(**NECK), raw_batch()
+    if calm:
+        student['backbone']['norm_eval'] = True
+        transfer['connector'] = CALM
+        # Of a level of one pixel before the last one, oneDNN's AMX kernels make garbage.
+        data = raw_batch(((128, 128), (96, 120)))
+    teacher = retinanet(width=6, channels=12)
+    distiller = build_distiller(student=student, teacher=teacher, transfers=dict(review=transfer))
+    return distiller.train(), data
 
 
 both = pytest.mark.parametrize('build', [classifiers, detectors])
-Build = Callable[[], tuple[Distiller, dict]]
+Build = Callable[..., tuple[Distiller, dict]]
+in_float64 = pytest.mark.usefixtures('in_float64')
 
 
 def sgd(model: nn.Module, lr: float = 1.0) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=lr)
 
 
-def moves(distiller: Distiller, before: dict[str, torch.Tensor]) -> torch.Tensor:
+def moves(model: nn.Module, before: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return in one vector how far each weight has moved."""
-    parts = [p.detach() - before[name] for name, p in distiller.named_parameters()]
+    parts = [p.detach() - before[name] for name, p in model.named_parameters()]
     return torch.cat([part.flatten() for part in parts])
 
 
@@ -73,31 +87,47 @@ def one_process() -> Iterator[None]:
     dist.destroy_process_group()
 
 
+def mixed_step(model: nn.Module, data: dict, dtype: torch.dtype) -> dict:
+    """Take a step in mixed precision and return what is logged of it, and the moves."""
+    before = state_of(model)
+    wrapper = AmpOptimWrapper(dtype=dtype, loss_scale=8, optimizer=sgd(model))
+    logged = model.train_step(data, wrapper)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    return dict(logged, moves=moves(model, before))
+
+
+def exact_step(model: nn.Module, data: dict) -> dict:
+    """Take the same step in float64."""
+    before = state_of(model.double())
+    model.data_preprocessor.register_forward_hook(
+        lambda *args: dict(args[-1], inputs=args[-1]['inputs'].double())
+    )
+    logged = model.train_step(data, OptimWrapper(sgd(model)))
+    return dict(logged, moves=moves(model, before))
+
+
 @both
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_a_step_in_mixed_precision_is_near_that_in_float32(build: Build, dtype):
-    steps = {}
-    for kind, options in ((OptimWrapper, {}), (AmpOptimWrapper, dict(dtype=dtype, loss_scale=8))):
-        distiller, data = build()
-        before, teacher = state_of(distiller), state_of(distiller.teacher)
-        seen = []
-        distiller.student.backbone.layer1.register_forward_hook(
-            lambda *args, seen=seen: seen.append(args[2].dtype)
-        )
-        losses = distiller.train_step(data, kind(optimizer=sgd(distiller), **options))
-        steps[kind] = losses, moves(distiller, before)
-        assert seen == [dtype if options else torch.float32]
-        assert {p.dtype for p in distiller.parameters()} == {torch.float32}
-        assert_same_state(state_of(distiller.teacher), teacher)
+def test_a_step_in_mixed_precision_is_as_near_as_one_of_the_student_alone(build: Build, dtype):
+    def student() -> tuple[nn.Module, dict]:
+        distiller, data = build(calm=True)
+        return distiller.student, data
 
-    (exact, expected), (losses, actual) = steps.values()
-    for name, loss in exact.items():
-        torch.testing.assert_close(losses[name].float(), loss.float(), rtol=0.03, atol=1e-3)
-    # BatchNorm over a few pixels is what a detector's half precision is coarse in.
-    assert torch.cosine_similarity(actual, expected, dim=0) > 0.8
-    assert 0.8 < actual.norm() / expected.norm() < 1.25
+    distiller, data = build(calm=True)
+    teacher, seen = state_of(distiller.teacher), []
+    distiller.student.backbone.layer1.register_forward_hook(
+        lambda *args: seen.append(args[2].dtype)
+    )
+    actual = mixed_step(distiller, data, dtype)
+
+    assert seen == [dtype]
+    assert_same_state(state_of(distiller.teacher), teacher)
+    alone = distance(mixed_step(*student(), dtype), exact_step(*student()))
+    assert alone < COARSE
+    assert distance(actual, exact_step(*build(calm=True))) < 4 * alone
 
 
+@in_float64
 @both
 def test_gradients_of_student_and_connectors_are_clipped_together(build: Build):
     distiller, data = build()
@@ -105,9 +135,11 @@ def test_gradients_of_student_and_connectors_are_clipped_together(build: Build):
 
     distiller.train_step(data, OptimWrapper(sgd(distiller), clip_grad=dict(max_norm=1e-2)))
 
-    assert moves(distiller, before).norm().item() == pytest.approx(1e-2, rel=1e-2)
+    # torch adds 1e-6 to the norm by which it divides.
+    assert moves(distiller, before).norm().item() == pytest.approx(1e-2, rel=1e-4)
 
 
+@in_float64
 @both
 def test_the_average_of_a_detectors_ema(build: Build):
     """RTMDet and YOLOX train with it, in an EMAHook."""
@@ -125,12 +157,13 @@ def test_the_average_of_a_detectors_ema(build: Build):
     for name, value in state_of(distiller).items():
         if value.is_floating_point():
             expected = before[name].lerp(value, momentum)
-            torch.testing.assert_close(state_of(ema.module)[name], expected)
+            assert_close64(state_of(ema.module)[name], expected)
     assert ema.module.teacher is distiller.teacher
     ema.module.eval()
     assert len(ema.module.val_step(data)) == len(data['data_samples'])
 
 
+@in_float64
 @pytest.mark.filterwarnings('ignore:.*use_reentrant')
 def test_activation_checkpointing_of_a_classifier_changes_no_gradient():
     """A detector's is tested beside its other features."""
@@ -145,7 +178,7 @@ def test_activation_checkpointing_of_a_classifier_changes_no_gradient():
         total(losses).backward()
         gradients.append({name: p.grad for name, p in distiller.named_parameters()})
 
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    assert_close64(*gradients)
 
 
 def tiny_yolox(width: float) -> dict:
@@ -241,4 +274,4 @@ def test_mmpretrain_switches_the_loss_of_the_student():
     after = distiller.train_step(data, OptimWrapper(sgd(distiller, lr=0.0)))
     assert type(distiller.student.head.loss_module) is LabelSmoothLoss
     assert after['loss_cls'] != before['loss_cls']
-    torch.testing.assert_close(after['loss_review'], before['loss_review'])
+    assert torch.equal(after['loss_review'], before['loss_review'])

@@ -21,6 +21,7 @@ from mmengine.visualization import Visualizer
 
 from reviewkd_mm import mmcv_ops
 from tests.mmcv_ops.references import TARGET, logits
+from tests.numbers import assert_close64
 
 
 def shrunken(config: str) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def test_mmdet_focal_loss_as_on_a_gpu(stand_in: mmcv_ops.StandIn) -> None:
     loss = sigmoid_focal_loss(on_gpu, TARGET, weight, avg_factor=3.0)
     expected = FocalLoss()(on_cpu, TARGET, weight, avg_factor=3.0)
     assert stand_in.sigmoid_focal_loss_forward.called
-    torch.testing.assert_close(loss, expected)
+    assert_close64(loss, expected)
     loss.backward()
     expected.backward()
-    torch.testing.assert_close(on_gpu.grad, on_cpu.grad)
+    assert_close64(on_gpu.grad, on_cpu.grad)

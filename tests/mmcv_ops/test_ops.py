@@ -17,6 +17,7 @@ from tests.mmcv_ops.references import (
     reference_nms,
     reference_roi_align,
 )
+from tests.numbers import assert_close64, assert_within_rounding
 
 # --- nms ---------------------------------------------------------------------------------------
 
@@ -123,12 +124,12 @@ def test_roi_align_and_its_gradient(device: str, sampling_ratio: int, aligned: b
     output = mmcv.ops.roi_align(ours, ROIS.to(device), (3, 4), 0.5, sampling_ratio, 'avg', aligned)
     expected = reference_roi_align(plain, ROIS, (3, 4), 0.5, sampling_ratio, aligned)
     assert (expected != 0).flatten(1).any(dim=1).tolist() == [True] * 4 + [False]
-    torch.testing.assert_close(output.cpu(), expected, rtol=1e-10, atol=1e-12)
+    assert_close64(output.cpu(), expected)
 
     upstream = torch.rand(5, 3, 3, 4, dtype=torch.float64)
     output.backward(upstream.to(device))
     expected.backward(upstream)
-    torch.testing.assert_close(ours.grad.cpu(), plain.grad, rtol=1e-10, atol=1e-12)
+    assert_close64(ours.grad.cpu(), plain.grad)
 
 
 @pytest.mark.usefixtures('stand_in')
@@ -150,9 +151,8 @@ def test_roi_align_in_lower_precision(device: str, dtype: torch.dtype) -> None:
     exact = inputs.detach().double().cpu().requires_grad_()
     expected = reference_roi_align(exact, ROIS.to(dtype).double(), (2, 2), 0.5, 2, True)
     expected.sum().backward()
-    tolerance = dict(rtol=4 * torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps)
-    torch.testing.assert_close(output.double().cpu(), expected, **tolerance)
-    torch.testing.assert_close(inputs.grad.double().cpu(), exact.grad, **tolerance)
+    for found, wanted in ((output, expected), (inputs.grad, exact.grad)):
+        assert_within_rounding(found, wanted.to(dtype), wanted)
 
 
 @pytest.mark.usefixtures('stand_in')
@@ -189,12 +189,12 @@ def test_sigmoid_focal_loss_and_its_gradient(
         ours, TARGET.to(device), gamma, alpha, class_weight, 'none'
     )
     expected = reference_focal_loss(plain, TARGET, weight, gamma, alpha)
-    torch.testing.assert_close(output.cpu(), expected, rtol=1e-10, atol=1e-12)
+    assert_close64(output.cpu(), expected)
 
     upstream = torch.rand(6, 4, dtype=torch.float64)
     output.backward(upstream.to(device))
     expected.backward(upstream)
-    torch.testing.assert_close(ours.grad.cpu(), plain.grad, rtol=1e-10, atol=1e-12)
+    assert_close64(ours.grad.cpu(), plain.grad)
 
 
 @pytest.mark.usefixtures('stand_in')
@@ -212,18 +212,19 @@ def test_sigmoid_focal_loss_in_half_precision(device: str, dtype: torch.dtype) -
     output.sum().backward()
     assert output.dtype == inputs.grad.dtype == dtype
     expected = reference_focal_loss(inputs.detach().double().cpu(), TARGET, None, 2.0, 0.25)
-    tolerance = dict(rtol=torch.finfo(dtype).eps, atol=1e-6)
-    torch.testing.assert_close(output.double().cpu(), expected, **tolerance)
+    assert_within_rounding(output, expected.to(dtype), expected)
 
 
 @pytest.mark.usefixtures('stand_in')
 def test_sigmoid_focal_loss_of_extreme_logits_is_finite(device: str) -> None:
-    inputs = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], device=device, requires_grad=True)
+    inputs = torch.tensor(
+        [[200, -200], [-200, 200]], dtype=torch.float64, device=device, requires_grad=True
+    )
     target = torch.tensor([0, 0], device=device)
     output = mmcv.ops.sigmoid_focal_loss(inputs, target, 2.0, 0.25, None, 'none')
     output.sum().backward()
-    torch.testing.assert_close(output.cpu(), torch.tensor([[0.0, 0.0], [50.0, 150.0]]))
-    torch.testing.assert_close(inputs.grad.cpu(), torch.tensor([[0.0, 0.0], [-0.25, 0.75]]))
+    assert_close64(output, torch.tensor([[0, 0], [50, 150]]).double())
+    assert_close64(inputs.grad, torch.tensor([[0, 0], [-0.25, 0.75]]).double())
 
 
 @pytest.mark.usefixtures('stand_in')

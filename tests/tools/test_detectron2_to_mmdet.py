@@ -19,6 +19,7 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from reviewkd_mm.models.distillers.model_source import read_source
+from tests.numbers import assert_close64
 
 ROOT = Path(__file__).parents[2]
 R18, R50 = (2, 2, 2, 2), (3, 4, 6, 3)
@@ -233,12 +234,6 @@ def converted(tmp_path: Path, w: dict[str, Tensor], arch: str) -> nn.Module:
     return build(dst)
 
 
-def close(actual: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(
-        actual, expected, rtol=1e-7, atol=1e-7 * expected.abs().max().item()
-    )
-
-
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
@@ -254,7 +249,7 @@ def test_retinanet_computes_what_detectron2_does(tmp_path):
         features = model.extract_feat(image)
         logits, deltas = model.bbox_head(levels)
     for actual, expected in zip(features, levels, strict=True):
-        close(actual, expected)
+        assert_close64(actual, expected)
 
     sizes = [tuple(level.shape[-2:]) for level in levels]
     generator, coder = model.bbox_head.prior_generator, model.bbox_head.bbox_coder
@@ -281,9 +276,9 @@ def test_retinanet_computes_what_detectron2_does(tmp_path):
         def same_order(x: Tensor, match: Tensor = match) -> Tensor:
             return x.gather(1, match[..., None].expand(-1, -1, x.shape[-1]))
 
-        close(same_order(per_place(logits[i], 9)), expected_logits)
+        assert_close64(same_order(per_place(logits[i], 9)), expected_logits)
         our_deltas = per_place(deltas[i], 9)
-        close(same_order(our_deltas), expected_deltas)
+        assert_close64(same_order(our_deltas), expected_deltas)
         decoded = coder.decode(ours.reshape(-1, 4), (our_deltas * shrink).reshape(-1, 4))
         torch.testing.assert_close(same_order(decoded.view(-1, 9, 4)), boxes, rtol=1e-4, atol=1e-2)
 
@@ -302,15 +297,15 @@ def test_mask_rcnn_computes_what_detectron2_does(tmp_path):
         classes, boxes = model.roi_head.bbox_head(rois)
         masks = model.roi_head.mask_head(mask_rois)
     for actual, expected in zip(features, levels, strict=True):
-        close(actual, expected)
+        assert_close64(actual, expected)
 
     rpn = 'proposal_generator.rpn_head.'
     sizes = [tuple(level.shape[-2:]) for level in levels]
     priors = model.rpn_head.prior_generator.grid_priors(sizes, dtype=torch.float64, device='cpu')
     for i, level in enumerate(levels):
         hidden = conv(level, w, f'{rpn}conv').relu()
-        close(scores[i], conv(hidden, w, f'{rpn}objectness_logits'))
-        close(deltas[i], conv(hidden, w, f'{rpn}anchor_deltas'))
+        assert_close64(scores[i], conv(hidden, w, f'{rpn}objectness_logits'))
+        assert_close64(deltas[i], conv(hidden, w, f'{rpn}anchor_deltas'))
         anchors = grid_anchors(cell_anchors([32 * 2**i]).double(), *sizes[i], 4 * 2**i)
         torch.testing.assert_close(priors[i], anchors.view(-1, 4), rtol=0, atol=1e-2)
 
@@ -318,14 +313,14 @@ def test_mask_rcnn_computes_what_detectron2_does(tmp_path):
         return F.linear(x, w[f'roi_heads.{name}.weight'], w[f'roi_heads.{name}.bias'])
 
     hidden = linear(linear(rois.flatten(1), 'box_head.fc1').relu(), 'box_head.fc2').relu()
-    close(classes, linear(hidden, 'box_predictor.cls_score'))
-    close(boxes, linear(hidden, 'box_predictor.bbox_pred'))
+    assert_close64(classes, linear(hidden, 'box_predictor.cls_score'))
+    assert_close64(boxes, linear(hidden, 'box_predictor.bbox_pred'))
     x = mask_rois
     for i in range(1, 5):
         x = conv(x, w, f'roi_heads.mask_head.mask_fcn{i}').relu()
     deconv = (w[f'roi_heads.mask_head.deconv.{key}'] for key in ('weight', 'bias'))
     x = F.conv_transpose2d(x, *deconv, stride=2).relu()
-    close(masks, conv(x, w, 'roi_heads.mask_head.predictor'))
+    assert_close64(masks, conv(x, w, 'roi_heads.mask_head.predictor'))
 
 
 MOBILENET_V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
@@ -382,7 +377,7 @@ def test_the_authors_mobilenet_v2(tmp_path, capsys):
     with torch.no_grad():
         features = model.extract_feat(image)
     for actual, expected in zip(features, fpn(mobilenet_v2(image, w), w, 2), strict=True):
-        close(actual, expected)
+        assert_close64(actual, expected)
     assert 'set 6 missing tensors to 0: backbone.conv2' in capsys.readouterr().out
 
 
@@ -438,7 +433,7 @@ def test_teacher_and_student_of_a_release_file(tmp_path, capsys):
     with torch.no_grad():
         features = model.backbone(image)
     for actual, expected in zip(features, resnet(image, double(student), R18), strict=True):
-        close(actual, expected)
+        assert_close64(actual, expected)
 
 
 def test_a_backbone_initialises_mmdetections(tmp_path, capsys):

@@ -26,6 +26,7 @@ from tests.models.backbones.textbook import (
     resnet,
     wide_resnet,
 )
+from tests.numbers import assert_close64
 
 ROOT = Path(__file__).parents[2]
 TEACHER = ROOT.parent / 'shared' / 'teachers' / 'resnet56_cifar100.pth'
@@ -93,7 +94,7 @@ def test_the_converted_classifier_is_the_network_of_the_file(tmp_path, arch, for
     load_checkpoint(model, str(dst), map_location='cpu', strict=True)
     images = torch.randn(1, 3, 24, 24, dtype=torch.float64)
     expected = forward(images, weights).logits
-    torch.testing.assert_close(model(images, mode='tensor'), expected, rtol=1e-9, atol=1e-9)
+    assert_close64(model(images, mode='tensor'), expected)
 
 
 @pytest.mark.parametrize('arch', NETWORKS)

@@ -29,6 +29,7 @@ from tests.models.distillers.helpers import (
     state_of,
     teacher_classifier,
 )
+from tests.numbers import assert_close64
 
 # What the teacher's own normalisation makes of images, and channels in another order.
 OTHER_PIXELS = dict(mean=[10.0, 20.0, 30.0], std=[5.0, 6.0, 7.0], to_rgb=True)
@@ -105,6 +106,7 @@ def test_the_metric_is_that_of_the_teacher_alone(tmp_path, teacher, batches, cou
     assert messages.index(line) < start
 
 
+@pytest.mark.usefixtures('in_float64')
 @pytest.mark.parametrize('train_bn', [False, True])
 def test_the_teacher_predicts_in_eval_mode_on_its_own_normalisation(teacher, train_bn):
     model, path = teacher
@@ -124,7 +126,7 @@ def test_the_teacher_predicts_in_eval_mode_on_its_own_normalisation(teacher, tra
     with torch.no_grad():
         expected = model.eval()(model.data_preprocessor(data)['inputs'], mode='tensor')
     scores = torch.stack([prediction.pred_score for prediction in predictions])
-    torch.testing.assert_close(scores, expected.softmax(1), rtol=0, atol=1e-5)
+    assert_close64(scores, expected.softmax(1))
 
 
 def test_the_digest_is_the_same_before_and_after(tmp_path):

@@ -13,9 +13,9 @@ from tests.models.backbones.textbook import random_weights
 CLASSIFIERS = ('classifier.', 'linear.', 'fc.')
 
 
-def images(size: int = 32, width: int | None = None, dtype: torch.dtype = torch.float64) -> Tensor:
+def images(size: int = 32, width: int | None = None) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(2, 3, size, width or size, generator=generator, dtype=dtype)
+    return torch.randn(2, 3, size, width or size, generator=generator, dtype=torch.float64)
 
 
 def load_file(backbone: nn.Module, arch: str) -> dict[str, Tensor]:
@@ -41,12 +41,6 @@ def tapped(model: nn.Module, taps: Sequence[str | dict], x: Tensor) -> list[Tens
 
 def inputs_of(*paths: str) -> list[dict[str, str]]:
     return [{'type': 'ModuleInputs', 'source': path} for path in paths]
-
-
-def assert_same(got: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    assert [tuple(x.shape) for x in got] == [tuple(x.shape) for x in expected]
-    for x, y in zip(got, expected, strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-9)
 
 
 def parameters_with_head(backbone: nn.Module, channels: int, classes: int = 100) -> int:

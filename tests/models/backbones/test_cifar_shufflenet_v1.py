@@ -6,7 +6,6 @@ import torch
 
 from reviewkd_mm.models.backbones import CIFARShuffleNetV1
 from tests.models.backbones.reading import (
-    assert_same,
     images,
     inputs_of,
     load_file,
@@ -14,6 +13,7 @@ from tests.models.backbones.reading import (
     tapped,
 )
 from tests.models.backbones.textbook import count_parameters, shufflenet_v1
+from tests.numbers import assert_close64
 
 STAGES = ['layer1', 'layer2', 'layer3']
 BEFORE = inputs_of(*(f'{stage}.-1.relu' for stage in STAGES))
@@ -28,9 +28,9 @@ def test_features_are_those_of_the_file():
     model = CIFARShuffleNetV1(out_indices=(0, 1, 2))
     weights = load_file(model, 'shufflenetv1')
     expected = shufflenet_v1(images(), weights)
-    assert_same(model(images()), expected.after)
+    assert_close64(model(images()), expected.after)
     features = tapped(model, [*BEFORE, *STAGES], images())
-    assert_same(features, [*expected.before, *expected.after])
+    assert_close64(features, [*expected.before, *expected.after])
 
 
 def test_sizes_of_the_taps():
@@ -42,7 +42,7 @@ def test_odd_sizes():
     model = CIFARShuffleNetV1()
     weights = load_file(model, 'shufflenetv1')
     x = images(21, 33)
-    assert_same(model(x), shufflenet_v1(x, weights).after[-1:])
+    assert_close64(model(x), shufflenet_v1(x, weights).after[-1:])
 
 
 def test_initial_weights_are_those_of_pytorch():

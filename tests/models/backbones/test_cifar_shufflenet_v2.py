@@ -6,7 +6,6 @@ import torch
 
 from reviewkd_mm.models.backbones import CIFARShuffleNetV2
 from tests.models.backbones.reading import (
-    assert_same,
     frozen_names,
     images,
     inputs_of,
@@ -15,6 +14,7 @@ from tests.models.backbones.reading import (
     tapped,
 )
 from tests.models.backbones.textbook import conv, count_parameters, norm, shufflenet_v2
+from tests.numbers import assert_close64
 
 STAGES = ['layer1', 'layer2', 'layer3']
 BEFORE = inputs_of(*(f'{stage}.-1.relu' for stage in STAGES))
@@ -30,10 +30,10 @@ def test_features_are_those_of_the_file():
     weights = load_file(model, 'shufflenetv2')
     expected = shufflenet_v2(images(), weights)
     features = tapped(model, [*BEFORE, *STAGES], images())
-    assert_same(features, [*expected.before, *expected.after])
+    assert_close64(features, [*expected.before, *expected.after])
     assert all(feature.min() < 0 for feature in features[:3])
     last = norm(conv(expected.after[-1], weights, 'conv2'), weights, 'bn2').relu()
-    assert_same(model(images()), [*expected.after[:2], last])
+    assert_close64(model(images()), [*expected.after[:2], last])
 
 
 def test_sizes_of_the_taps():
@@ -53,7 +53,7 @@ def test_a_relu_of_both_halves_gives_the_same_gradients():
     sum(feature.square().mean() for feature in textbook).backward()
     for name, p in model.named_parameters():
         if name.startswith(('conv1', 'bn1', 'layer')):
-            torch.testing.assert_close(p.grad, weights[name].grad, rtol=1e-8, atol=1e-8)
+            assert_close64(p.grad, weights[name].grad, tolerance=1e-8)
             assert p.grad.abs().sum() > 0
 
 

@@ -12,10 +12,14 @@ from torch.func import functional_call
 
 from reviewkd_mm.models.connectors import ABF
 from reviewkd_mm.registry import MODELS
+from tests.numbers import assert_close64
+
+pytestmark = pytest.mark.usefixtures('in_float64')
 
 
-def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 def test_smoke():
@@ -33,7 +37,7 @@ def test_without_attention_the_residual_is_added():
     _, fused = abf(x, residual)
 
     enlarged = residual.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    torch.testing.assert_close(fused, abf.conv1(x) + enlarged)
+    assert_close64(fused, abf.conv1(x) + enlarged)
     assert not any('att' in name for name, _ in abf.named_parameters())
 
 
@@ -88,7 +92,7 @@ def test_what_is_fused_is_half_of_each_where_attention_is_undecided():
     nn.init.zeros_(abf.att_conv.bias)
     x, residual = noise(2, 4, 4, 4), noise(2, 6, 4, 4)
     _, fused = abf(x, residual)
-    torch.testing.assert_close(fused, (abf.conv1(x) + residual) / 2)
+    assert_close64(fused, (abf.conv1(x) + residual) / 2)
 
 
 @pytest.mark.parametrize('chosen', ['student', 'residual'])
@@ -100,8 +104,8 @@ def test_the_first_map_weighs_the_student_and_the_second_the_residual(chosen):
     x, residual = noise(2, 4, 4, 4), noise(2, 6, 2, 2)
     output, fused = abf(x, residual)
     enlarged = residual.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    torch.testing.assert_close(fused, abf.conv1(x) if chosen == 'student' else enlarged)
-    torch.testing.assert_close(output, abf.conv2(fused))
+    assert_close64(fused, abf.conv1(x) if chosen == 'student' else enlarged)
+    assert_close64(output, abf.conv2(fused))
 
 
 def test_the_residual_that_is_handed_on_has_the_teachers_size():
@@ -109,8 +113,8 @@ def test_the_residual_that_is_handed_on_has_the_teachers_size():
     x = noise(2, 4, 2, 3)
     output, residual = abf(x, out_size=(4, 6))
     enlarged = abf.conv1(x).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    torch.testing.assert_close(residual, enlarged)
-    torch.testing.assert_close(output, abf.conv2(enlarged))
+    assert_close64(residual, enlarged)
+    assert_close64(output, abf.conv2(enlarged))
 
 
 def test_images_do_not_mix_in_eval_mode():
@@ -118,7 +122,7 @@ def test_images_do_not_mix_in_eval_mode():
     x, residual = noise(3, 4, 4, 4), noise(3, 6, 2, 2)
     together, _ = abf(x, residual)
     swapped, _ = abf(x.flip(0), residual.flip(0))
-    torch.testing.assert_close(swapped.flip(0), together)
+    assert_close64(swapped.flip(0), together)
 
 
 @pytest.mark.parametrize(('fuse', 'residual'), [(True, None), (False, torch.zeros(1, 6, 4, 4))])
@@ -167,9 +171,9 @@ def test_every_parameter_gets_a_gradient():
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('fuse', [True, False])
 def test_gradcheck(training, fuse):
-    abf = ABF(2, 2, 2, fuse=fuse).double().train(training)
-    x = noise(2, 2, 3, 2, dtype=torch.float64).requires_grad_()
-    residual = noise(2, 2, 2, 1, seed=1, dtype=torch.float64).requires_grad_() if fuse else None
+    abf = ABF(2, 2, 2, fuse=fuse).train(training)
+    x = noise(2, 2, 3, 2).requires_grad_()
+    residual = noise(2, 2, 2, 1, seed=1).requires_grad_() if fuse else None
     names, parameters = zip(*abf.named_parameters(), strict=True)
 
     def forward(x: Tensor, residual: Tensor | None, *values: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,9 +185,9 @@ def test_gradcheck(training, fuse):
 
 @pytest.mark.parametrize('residual_size', [(6, 8), (3, 4), (4, 3)])
 def test_what_is_fused_is_the_two_weighted_by_the_attention_maps(residual_size):
-    abf = ABF(4, 6, 8).double().eval()
-    x = noise(2, 4, 6, 8, dtype=torch.float64)
-    residual = noise(2, 6, *residual_size, seed=1, dtype=torch.float64)
+    abf = ABF(4, 6, 8).eval()
+    x = noise(2, 4, 6, 8)
+    residual = noise(2, 6, *residual_size, seed=1)
 
     maps = abf.attention_maps(abf.conv1(x), residual)
 
@@ -193,11 +197,11 @@ def test_what_is_fused_is_the_two_weighted_by_the_attention_maps(residual_size):
     enlarged = residual[:, :, rows][:, :, :, columns]
     assert maps.shape == (2, 2, 6, 8)
     _, fused = abf(x, residual)
-    torch.testing.assert_close(fused, maps[:, :1] * abf.conv1(x) + maps[:, 1:] * enlarged)
+    assert_close64(fused, maps[:, :1] * abf.conv1(x) + maps[:, 1:] * enlarged)
     both = torch.cat([abf.conv1(x), enlarged], dim=1)
     weight, bias = abf.att_conv.weight[:, :, 0, 0], abf.att_conv.bias
     logits = torch.einsum('oc,nchw->nohw', weight, both) + bias[:, None, None]
-    torch.testing.assert_close(maps, 1 / (1 + torch.exp(-logits)))
+    assert_close64(maps, 1 / (1 + torch.exp(-logits)))
 
 
 @pytest.mark.parametrize(('fuse', 'attention'), [(False, True), (True, False)])

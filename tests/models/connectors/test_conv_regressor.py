@@ -9,10 +9,14 @@ from torch import nn
 
 from reviewkd_mm.models.connectors import ConvRegressor
 from reviewkd_mm.registry import MODELS
+from tests.numbers import assert_close64
+
+pytestmark = pytest.mark.usefixtures('in_float64')
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 def test_smoke():
@@ -34,7 +38,7 @@ def test_outputs_are_those_of_a_product_normalised_over_the_batch(relu):
 
     (actual,) = connector([x])
 
-    torch.testing.assert_close(actual, expected.clamp(min=0) if relu else expected)
+    assert_close64(actual, expected.clamp(min=0) if relu else expected)
 
 
 def test_a_larger_student_is_averaged_and_a_smaller_one_repeated():
@@ -43,9 +47,9 @@ def test_a_larger_student_is_averaged_and_a_smaller_one_repeated():
     outputs = connector([large, small], out_sizes=[(4, 2), (4, 4)])
 
     means = large.unflatten(3, (2, 2)).unflatten(2, (4, 2)).mean((3, 5))
-    torch.testing.assert_close(outputs[0], connector.convs[0](means))
+    assert_close64(outputs[0], connector.convs[0](means))
     repeated = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    torch.testing.assert_close(outputs[1], connector.convs[1](repeated))
+    assert_close64(outputs[1], connector.convs[1](repeated))
 
 
 def test_an_odd_size():

@@ -15,6 +15,10 @@ from tests.models.connectors.textbook import (
     review,
     state_dict_name,
 )
+from tests.models.losses.textbook import hcl
+from tests.numbers import assert_close64, assert_within_rounding
+
+pytestmark = pytest.mark.usefixtures('in_float64')
 
 SQUARE = [(8, 8), (4, 4), (2, 2), (1, 1)]
 WIDE = [(6, 10), (3, 5), (2, 3), (1, 2)]
@@ -33,7 +37,15 @@ SIZES = [(8, 8), (4, 4), (2, 2)]
 
 
 def features(**kwargs) -> list[torch.Tensor]:
-    return [x.float() for x in random_features(CHANNELS['in_channels'], SIZES, **kwargs)]
+    return random_features(CHANNELS['in_channels'], SIZES, **kwargs)
+
+
+def load(connector: ReviewConnector, weights: dict[str, torch.Tensor]) -> None:
+    """Load the textbook's weights and statistics."""
+    state = {state_dict_name(name): value for name, value in weights.items()}
+    missing, unexpected = connector.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all(name.endswith('num_batches_tracked') for name in missing)
 
 
 def test_smoke():
@@ -55,24 +67,20 @@ def test_outputs_and_gradients_are_those_of_the_equations(case, training, attent
     if not attention:
         weights = {name: weight for name, weight in weights.items() if '.att.' not in name}
     connector = ReviewConnector(inner, outer, mid_channels=4, attention=attention)
-    connector = connector.double().train(training)
-    state = {state_dict_name(name): value for name, value in weights.items()}
-    missing, unexpected = connector.load_state_dict(state, strict=False)
-    assert not unexpected
-    assert all(name.endswith('num_batches_tracked') for name in missing)
+    load(connector.train(training), weights)
 
     trained = {k: w.clone().requires_grad_() for k, w in weights.items() if 'running' not in k}
     textbook_inputs = [x.requires_grad_() for x in random_features(inner, student_sizes)]
     inputs = [x.detach().clone().requires_grad_() for x in textbook_inputs]
     expected = review(textbook_inputs, teacher_sizes, weights | trained, training)
     outputs = connector(inputs, out_sizes=teacher_sizes)
-    torch.testing.assert_close(outputs, expected)
+    assert_close64(outputs, expected)
 
     for values in (outputs, expected):
         sum(value.pow(3).sum() for value in values).backward()
-    torch.testing.assert_close([x.grad for x in inputs], [x.grad for x in textbook_inputs])
+    assert_close64([x.grad for x in inputs], [x.grad for x in textbook_inputs])
     grads = {name: p.grad for name, p in connector.named_parameters()}
-    torch.testing.assert_close(grads, {state_dict_name(k): w.grad for k, w in trained.items()})
+    assert_close64(grads, {state_dict_name(k): w.grad for k, w in trained.items()})
 
 
 @pytest.mark.parametrize('mid_channels', [None, 16])
@@ -108,12 +116,12 @@ def test_images_do_not_mix_in_eval_mode():
     inputs = features(batch=3)
     outputs = connector(inputs)
     swapped = connector([x.flip(0) for x in inputs])
-    torch.testing.assert_close([x.flip(0) for x in swapped], outputs)
+    assert_close64([x.flip(0) for x in swapped], outputs)
 
 
 def test_without_sizes_the_students_are_kept():
     connector = ReviewConnector(**CHANNELS).eval()
-    torch.testing.assert_close(connector(features()), connector(features(), out_sizes=SIZES))
+    assert_close64(connector(features()), connector(features(), out_sizes=SIZES))
 
 
 @pytest.mark.parametrize('empty', [[], ()])
@@ -170,29 +178,42 @@ def test_one_image_of_one_pixel_trains_with_group_normalisation():
 def test_compiles_into_one_graph():
     connector = ReviewConnector(**CHANNELS)
     compiled = torch.compile(connector, backend='eager', fullgraph=True)
-    torch.testing.assert_close(compiled(features(), SIZES), connector(features(), SIZES))
+    assert_close64(compiled(features(), SIZES), connector(features(), SIZES))
 
 
 @pytest.mark.parametrize('loss_weight', [1.0, 0.0])
 def test_every_parameter_gets_a_gradient(loss_weight):
     connector = ReviewConnector(**CHANNELS)
     teacher = random_features(CHANNELS['out_channels'], SIZES, seed=1)
-    HCLLoss(loss_weight)(connector(features()), [x.float() for x in teacher]).backward()
+    HCLLoss(loss_weight)(connector(features()), teacher).backward()
     grads = [p.grad for p in connector.parameters()]
     assert all(grad is not None for grad in grads)
     assert all(bool(grad.any()) == bool(loss_weight) for grad in grads)
 
 
 def test_bfloat16_autocast():
-    connector, loss = ReviewConnector(**CHANNELS), HCLLoss()
-    inputs = features()
-    teacher = [x.float() for x in random_features(CHANNELS['out_channels'], SIZES, seed=1)]
-    expected = loss(connector(inputs), teacher)
+    connector, loss = ReviewConnector(**CHANNELS, mid_channels=4).float(), HCLLoss()
+    weights = random_weights(*CHANNELS.values(), mid=4)
+    load(connector, weights)
+    inputs, teacher = features(), random_features(CHANNELS['out_channels'], SIZES, seed=1)
+    single, single_teacher, single_weights = (
+        [x.float() for x in inputs],
+        [x.float() for x in teacher],
+        {name: x.float() for name, x in weights.items()},
+    )
+
     with torch.autocast('cpu', torch.bfloat16):
-        outputs = connector(inputs)
-        value = loss(outputs, teacher)
+        outputs = connector(single)
+        value = loss(outputs, single_teacher)
+        plain = review(single, SIZES, single_weights)
+    value.backward()
+
     assert outputs[0].dtype == torch.bfloat16
     assert value.dtype == torch.float32
-    torch.testing.assert_close(value, expected, rtol=0.03, atol=0)
-    value.backward()
+    exact = review(inputs, SIZES, weights)
+    assert_within_rounding(
+        [value, *outputs],
+        [hcl([x.float() for x in plain], single_teacher), *plain],
+        [hcl(exact, teacher), *exact],
+    )
     assert all(p.grad.isfinite().all() for p in connector.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reviewkd_mm.models.losses import HCLLoss
+from tests.models.losses.drawing import noise
 from tests.models.losses.textbook import hcl
+from tests.numbers import assert_close64, assert_within_rounding
 
 LEVELS = [
     (4, 2, 1),
@@ -25,11 +28,6 @@ LEVELS = [
 ]
 SIZES = [(6, 6), (7, 7), (8, 8), (12, 5), (5, 12), (16, 8), (9, 3), (24, 24), (10, 10)]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-
-
-def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def pair(*size: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -49,8 +47,7 @@ def test_value_and_both_gradients_are_those_of_pooling_the_full_map(levels, size
     actual = [value, *torch.autograd.grad(3 * value, (student, teacher))]
     expected = [expected, *torch.autograd.grad(3 * expected, (student, teacher))]
 
-    for one, other in zip(actual, expected, strict=True):
-        assert (one - other).norm() <= 1e-12 * other.norm()
+    assert_close64(actual, expected, tolerance=1e-12)
 
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
@@ -63,40 +60,66 @@ def test_memory_formats(memory_format, size):
     actual = torch.autograd.grad(HCLLoss()([other], [teacher]), (other, teacher))
 
     assert actual[0].is_contiguous(memory_format=memory_format)
-    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=0)
+    assert_close64(actual, expected)
 
 
-@pytest.mark.parametrize('of_student', DTYPES)
-@pytest.mark.parametrize('of_teacher', DTYPES)
-def test_each_gradient_has_the_dtype_of_its_feature(of_student, of_teacher):
-    student = noise(2, 3, 8, 8).to(of_student).requires_grad_()
-    teacher = noise(2, 3, 8, 8, seed=1).to(of_teacher).requires_grad_()
-    exact = [x.detach().double().requires_grad_() for x in (student, teacher)]
-    value, expected = HCLLoss()([student], [teacher]), HCLLoss()([exact[0]], [exact[1]])
+def value_and_gradients(
+    loss: Callable, student: Tensor, teacher: Tensor, dtype: torch.dtype | None = None
+) -> list[Tensor]:
+    """Run a loss in a given dtype, else in that of the features; gradients have theirs."""
+    features = [x.detach().requires_grad_() for x in (student, teacher)]
+    value = loss(*([x if dtype is None else x.to(dtype)] for x in features))
+    return [value, *torch.autograd.grad(value, features)]
 
-    gradients = torch.autograd.grad(value, (student, teacher))
 
-    assert value.dtype in (torch.float32, torch.float64)
-    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)
+@pytest.mark.parametrize(
+    ('of_student', 'of_teacher'),
+    [
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float32),
+        (torch.float32, torch.bfloat16),
+        (torch.float16, torch.float32),
+        (torch.float16, torch.float16),
+        (torch.bfloat16, torch.bfloat16),
+    ],
+)
+def test_half_precision_is_computed_in_single_and_each_gradient_has_its_features_dtype(
+    of_student, of_teacher
+):
+    features = noise(2, 3, 8, 8).to(of_student), noise(2, 3, 8, 8, seed=1).to(of_teacher)
+    wide = torch.promote_types(torch.promote_types(of_student, of_teacher), torch.float32)
+
+    value, *gradients = value_and_gradients(HCLLoss(), *features)
+
+    assert value.dtype == wide
     assert [g.dtype for g in gradients] == [of_student, of_teacher]
-    exact_gradients = torch.autograd.grad(expected, exact)
-    for one, other in zip(gradients, exact_gradients, strict=True):
-        assert (one.double() - other).norm() < 1e-2 * other.norm()
+    plain, *plain_gradients = value_and_gradients(hcl, *features, wide)
+    exact, *exact_gradients = value_and_gradients(hcl, *(x.double() for x in features))
+    assert_within_rounding(value, plain, exact)
+    for triple in zip(gradients, plain_gradients, exact_gradients, strict=True):
+        assert_within_rounding(*triple)
 
 
-@pytest.mark.parametrize('of_teacher', [torch.float16, torch.float32])
+@pytest.mark.parametrize(
+    ('of_student', 'of_teacher'),
+    [
+        (torch.float16, torch.float16),
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+    ],
+)
 @pytest.mark.parametrize('size', [(1, 1), (7, 5), (16, 16)])
-def test_features_of_60000_do_not_overflow_fp16(of_teacher, size):
-    signs = noise(2, 3, *size).sign()
-    student = (6e4 * signs).half().requires_grad_()
-    teacher = (-6e4 * signs).to(of_teacher)
+def test_features_of_60000_do_not_overflow_fp16(size, of_student, of_teacher):
+    student = (6e4 * noise(2, 3, *size).sign()).to(of_student)
+    teacher = (-6e4 * noise(2, 3, *size).sign()).to(of_teacher)
 
-    value = HCLLoss()([student], [teacher])
-    value.backward()
+    value, *gradients = value_and_gradients(HCLLoss(), student, teacher)
 
-    expected = hcl([student.detach().double()], [teacher.double()])
-    torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=0)
-    assert student.grad.isfinite().all()
+    plain, exact = (
+        hcl([student.to(wide)], [teacher.to(wide)]) for wide in (torch.float32, torch.float64)
+    )
+    assert_within_rounding(value, plain, exact)
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize('autocast', [torch.bfloat16, torch.float16])

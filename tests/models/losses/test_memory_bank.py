@@ -13,6 +13,7 @@ from torch.autograd import gradcheck
 from reviewkd_mm.models.losses import memory_bank
 from reviewkd_mm.models.losses.memory_bank import EPS, MemoryBank
 from tests.models.losses.drawing import noise
+from tests.numbers import assert_close64
 
 CANDIDATES = torch.tensor([[3, 0, 5, 1], [6, 2, 0, 5]])
 
@@ -68,7 +69,7 @@ def test_the_normaliser_is_the_mean_of_all_processes(monkeypatch):
     alone.contrast(embeddings(), CANDIDATES)
     monkeypatch.setattr(memory_bank, 'all_gather', lambda x: [x, 5 * x])
     together.contrast(embeddings(), CANDIDATES)
-    torch.testing.assert_close(together.scale, 3 * alone.scale)
+    assert_close64(together.scale, 3 * alone.scale)
 
 
 def test_outside_of_training_nothing_is_kept():

@@ -12,6 +12,7 @@ from torch.autograd import gradcheck
 from reviewkd_mm.models.losses import OFDLoss
 from reviewkd_mm.registry import MODELS
 from tests.models.losses.drawing import noise
+from tests.numbers import assert_close64, assert_within_rounding
 
 
 def row(*values: float) -> Tensor:
@@ -87,17 +88,15 @@ def test_shallower_stages_count_half_each():
     student = [noise(2, 3, size, size) for size in (8, 4, 2)]
     teacher = [noise(2, 3, size, size, seed=1) for size in (8, 4, 2)]
     a, b, c = (OFDLoss()([s], [t]) for s, t in zip(student, teacher, strict=True))
-    torch.testing.assert_close(OFDLoss(1e-3)(student, teacher), 1e-3 * (a / 4 + b / 2 + c))
+    assert_close64(OFDLoss(1e-3)(student, teacher), 1e-3 * (a / 4 + b / 2 + c))
 
 
 def test_pixels_are_summed_and_images_averaged():
     s, t = noise(2, 3, 4, 4), noise(2, 3, 4, 4, seed=1)
     value = OFDLoss()([s], [t])
-    torch.testing.assert_close(OFDLoss()([s.repeat(3, 1, 1, 1)], [t.repeat(3, 1, 1, 1)]), value)
-    torch.testing.assert_close(
-        OFDLoss()([s.repeat(1, 1, 2, 1)], [t.repeat(1, 1, 2, 1)]), 2 * value
-    )
-    torch.testing.assert_close(OFDLoss()([3 * s], [3 * t]), 9 * value)
+    assert_close64(OFDLoss()([s.repeat(3, 1, 1, 1)], [t.repeat(3, 1, 1, 1)]), value)
+    assert_close64(OFDLoss()([s.repeat(1, 1, 2, 1)], [t.repeat(1, 1, 2, 1)]), 2 * value)
+    assert_close64(OFDLoss()([3 * s], [3 * t]), 9 * value)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -107,8 +106,11 @@ def test_large_features_in_half_precision(dtype):
     value = OFDLoss(1e-3)([student], [teacher])
     value.backward()
     assert value.dtype == torch.float32
-    expected = OFDLoss(1e-3)([student.detach().double()], [teacher.double()])
-    torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=0)
+    plain, exact = (
+        OFDLoss(1e-3)([student.detach().to(wide)], [teacher.to(wide)])
+        for wide in (torch.float32, torch.float64)
+    )
+    assert_within_rounding(value, plain, exact)
 
 
 def test_gradcheck():

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from reviewkd_mm.models.recorders import ModuleOutputs, Recorder
 from tests.models.recorders.toys import Block, Classifier, Twice, images
+from tests.numbers import assert_close64
 
 
 def record(recorder: Recorder, model: nn.Module, x: Tensor) -> list[Tensor]:
@@ -57,7 +58,7 @@ def test_the_value_before_an_in_place_relu_is_kept(training):
         (feature,) = record(recorder, model, images())
         assert feature.min() < 0
         assert kept[-1].min() == 0
-        torch.testing.assert_close(feature.relu(), kept[-1])
+        assert_close64(feature.relu(), kept[-1])
 
 
 def test_modes_are_learned_apart():
@@ -68,7 +69,7 @@ def test_modes_are_learned_apart():
     for training in (False, True, False, True):
         model.train(training)
         (feature,) = record(recorder, model, images())
-        torch.testing.assert_close(feature, expected)
+        assert_close64(feature, expected)
     assert record(recorder, model.eval(), images())[0] is kept[-1]
 
 
@@ -108,7 +109,7 @@ def test_a_replaced_module_is_hooked_and_the_old_one_no_more():
     record(recorder, model, images())
     old, model.backbone.layer1 = model.backbone.layer1, nn.Conv2d(4, 4, 1)
     (feature,) = record(recorder, model, images())
-    torch.testing.assert_close(feature, model.backbone.layer1(images()))
+    assert_close64(feature, model.backbone.layer1(images()))
     assert not old._forward_hooks
 
 
@@ -118,7 +119,7 @@ def test_conversion_to_sync_bn_is_followed():
     model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     assert isinstance(model.backbone.layer1[1].bn, nn.SyncBatchNorm)
     (after,) = record(recorder, model, images())
-    torch.testing.assert_close(after, before)
+    assert_close64(after, before)
 
 
 def test_another_module_is_learned_afresh():
@@ -148,8 +149,8 @@ def test_a_copy_of_model_and_recorder_does_not_disturb_the_original():
     (copied,) = record(twin_recorder, twin, images(seed=1))
     assert not recorder.recorded
     model(images())
-    torch.testing.assert_close(recorder.features(), [original])
-    torch.testing.assert_close(copied, twin.backbone.layer1(images(seed=1)))
+    assert_close64(recorder.features(), [original])
+    assert_close64(copied, twin.backbone.layer1(images(seed=1)))
 
 
 def test_a_copy_records_every_call_once():
@@ -178,7 +179,6 @@ def test_recomputation_under_activation_checkpointing_is_ignored(tap, use_reentr
     (before,) = recorder.features()
     loss.backward()
     assert len(runs) == 2
-    assert recorder.taps[0]._calls == 1
     (after,) = recorder.features()
     assert after is before
 
@@ -192,7 +192,7 @@ def test_gradients_flow_through_non_reentrant_checkpointing():
             run(images().requires_grad_())
         recorder.features()[0].square().sum().backward()
         grads.append([p.grad for p in block.parameters()])
-    torch.testing.assert_close(grads[1], grads[0])
+    assert_close64(grads[1], grads[0])
 
 
 @pytest.mark.parametrize(('call', 'held'), [(-1, 1), (-2, 2), (0, 1), (3, 1)])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from reviewkd_mm.models.recorders import ModuleInputs, Recorder
 from reviewkd_mm.registry import MODELS
 from tests.models.recorders.toys import Classifier, Twice, images
+from tests.numbers import assert_close64
 
 
 class Head(nn.Module):
@@ -50,7 +51,7 @@ def test_the_input_of_a_relu_is_the_feature_before_it(inplace):
     block = model.backbone.layer1[1]
     (feature,) = record(model, {'source': 'backbone.layer1.-1.relu'}, images())
     x = model.backbone.layer1[0](images())
-    torch.testing.assert_close(feature, x + block.bn(block.conv(x)))
+    assert_close64(feature, x + block.bn(block.conv(x)))
     assert feature.min() < 0
 
 
@@ -58,7 +59,7 @@ def test_the_input_of_a_relu_is_the_feature_before_it(inplace):
 def test_call(call, power):
     model = Twice(nn.Conv2d(4, 4, 1))
     (feature,) = record(model, {'source': 'module', 'call': call}, images())
-    torch.testing.assert_close(feature, model.module(images()) if power else images())
+    assert_close64(feature, model.module(images()) if power else images())
 
 
 def test_vectors_count_as_maps_of_one_pixel():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from reviewkd_mm.models.recorders import ModuleOutputs, Recorder
 from reviewkd_mm.registry import MODELS
 from tests.models.recorders.toys import Classifier, Twice, images
+from tests.numbers import assert_close64
 
 
 class Returns(nn.Module):
@@ -41,13 +42,13 @@ def test_value_is_what_the_module_returns():
     model = Classifier().eval()
     shallow, deep = model.backbone(images())
     features = record(model, 'backbone.layer1', 'backbone.layer2')
-    torch.testing.assert_close(features, [shallow, deep], rtol=0, atol=0)
+    assert_close64(features, [shallow, deep])
 
 
 def test_tuples_are_flattened_in_order():
     model = Classifier().eval()
     features = record(model, 'backbone')
-    torch.testing.assert_close(features, list(model.backbone(images())), rtol=0, atol=0)
+    assert_close64(features, list(model.backbone(images())))
 
 
 def test_nested_tuples_lists_and_dicts_are_flattened_in_order():
@@ -65,7 +66,7 @@ def test_vectors_count_as_maps_of_one_pixel():
     model = Classifier().eval()
     (feature,) = record(model, 'neck')
     assert feature.shape == (2, 4, 1, 1)
-    torch.testing.assert_close(feature.flatten(1), model.neck(model.backbone(images())[1]))
+    assert_close64(feature.flatten(1), model.neck(model.backbone(images())[1]))
 
 
 def test_other_dimensions_are_left_alone():
@@ -80,13 +81,13 @@ def test_call(call, power):
     for _ in range(power):
         expected = model.module(expected)
     (feature,) = record(model, {'type': 'ModuleOutputs', 'source': 'module', 'call': call})
-    torch.testing.assert_close(feature, expected)
+    assert_close64(feature, expected)
 
 
 def test_the_last_call_is_the_default():
     model = Twice(nn.Conv2d(4, 4, 1))
     (feature,) = record(model, 'module')
-    torch.testing.assert_close(feature, model(images()))
+    assert_close64(feature, model(images()))
 
 
 @pytest.mark.parametrize('call', [2, -3])
@@ -124,4 +125,4 @@ def test_only_the_call_that_is_asked_for_has_to_be_tensors():
     (feature,) = record(
         CallsTwice(Counts()), {'type': 'ModuleOutputs', 'source': 'module', 'call': 0}
     )
-    torch.testing.assert_close(feature, images())
+    assert_close64(feature, images())

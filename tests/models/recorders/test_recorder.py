@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from reviewkd_mm.models.recorders import ModuleInputs, ModuleOutputs, Recorder
 from tests.models.recorders.toys import Classifier, Twice, images
+from tests.numbers import assert_close64
 
 
 def test_smoke():
@@ -45,7 +46,7 @@ def test_features_come_in_the_order_of_the_taps():
     output = model(images())
     shallow, deep = model.backbone(images())
     expected = [output[:, :, None, None], shallow, deep, model.neck(deep)[:, :, None, None]]
-    torch.testing.assert_close(recorder.features(), expected)
+    assert_close64(recorder.features(), expected)
 
 
 def test_attaching_twice_records_every_call_once():
@@ -54,7 +55,7 @@ def test_attaching_twice_records_every_call_once():
     recorder.attach(model)
     recorder.attach(model)
     model(images())
-    torch.testing.assert_close(recorder.features(), [model.module(images())])
+    assert_close64(recorder.features(), [model.module(images())])
 
 
 def test_two_recorders_share_a_module():
@@ -64,9 +65,7 @@ def test_two_recorders_share_a_module():
     model(images())
     first.close()
     assert second.recorded
-    torch.testing.assert_close(
-        second.features(), [model.neck(model.backbone(images())[1])[..., None, None]]
-    )
+    assert_close64(second.features(), [model.neck(model.backbone(images())[1])[..., None, None]])
 
 
 def test_clear_forgets():
@@ -100,7 +99,7 @@ def test_calls_are_ignored_while_paused():
     (before,) = recorder.features()
     recorder.pause()
     model(images(seed=1))
-    torch.testing.assert_close(recorder.features(), [before])
+    assert_close64(recorder.features(), [before])
 
 
 def test_recording_starts_afresh_and_ends_with_the_block():
@@ -110,7 +109,7 @@ def test_recording_starts_afresh_and_ends_with_the_block():
         with recorder.recording(model):
             model(images(seed=seed))
         model(images(seed=2))
-        torch.testing.assert_close(recorder.features(), [model.module(images(seed=seed))])
+        assert_close64(recorder.features(), [model.module(images(seed=seed))])
 
 
 def test_recording_ends_with_an_error_too():
