@@ -27,6 +27,7 @@ from tests.models.distillers.helpers import (
     teacher_classifier,
     total,
 )
+from tests.numbers import assert_close64
 
 
 class Convolution(BaseModel):
@@ -74,9 +75,10 @@ def test_loss_weights_are_in_the_losses():
     )
     thrice.load_state_dict(once.state_dict())
 
-    losses = once.loss(*batch()), thrice.loss(*batch())
+    inputs, samples = batch()
+    losses = [model.double().loss(inputs.double(), samples) for model in (once, thrice)]
 
-    torch.testing.assert_close(losses[1]['loss_review'], 3 * losses[0]['loss_review'])
+    assert_close64(losses[1]['loss_review'], 3 * losses[0]['loss_review'])
     assert torch.equal(losses[1]['loss_cls'], losses[0]['loss_cls'])
 
 
@@ -88,7 +90,7 @@ def test_task_loss_weight_scales_losses_alone():
 
     losses, scaled = whole.loss(*batch()), part.loss(*batch())
 
-    torch.testing.assert_close(scaled['loss_cls'], 0.25 * losses['loss_cls'])
+    assert torch.equal(scaled['loss_cls'], 0.25 * losses['loss_cls'])
     assert torch.equal(scaled['loss_review'], losses['loss_review'])
     assert scaled['accuracy_top-1'] == losses['accuracy_top-1']
 
@@ -278,5 +280,6 @@ def test_runs_in_bfloat16_autocast():
 
     for name, loss in losses.items():
         assert loss.dtype == torch.float32
-        torch.testing.assert_close(loss, expected[name], rtol=0.05, atol=0.01)
+        eps = torch.finfo(torch.bfloat16).eps
+        assert abs(loss - expected[name]) <= 8 * eps * abs(expected[name]), name
     assert all(p.grad.isfinite().all() for p in distiller.parameters())

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tests.models.distillers.helpers import (
@@ -23,6 +24,7 @@ from tests.models.distillers.helpers import (
     total,
     train,
 )
+from tests.numbers import assert_close64
 
 
 class Pooled(nn.Module):
@@ -103,30 +105,29 @@ def test_training_leaves_the_teacher_as_it_was(tmp_path, train_bn):
 
 
 def test_train_bn_takes_the_statistics_of_the_batch():
-    distiller = build_distiller(teacher_options=dict(train_bn=True))
+    distiller = build_distiller(teacher_options=dict(train_bn=True)).double()
     bn = distiller.teacher.backbone.bn1
     seen = []
-    bn.register_forward_hook(lambda *args: seen.append(args[2]))
+    bn.register_forward_hook(lambda *args: seen.extend([args[1][0], args[2]]))
+    inputs, samples = batch()
 
-    distiller.loss(*batch())
+    distiller.loss(inputs.double(), samples)
 
-    normalised = (seen[0] - bn.bias[:, None, None]) / bn.weight[:, None, None]
-    torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(8), atol=1e-5, rtol=0)
-    torch.testing.assert_close(
-        normalised.var((0, 2, 3), unbiased=False), torch.ones(8), atol=1e-3, rtol=0
-    )
+    given, normalised = seen
+    expected = F.batch_norm(given, None, None, bn.weight, bn.bias, training=True, eps=bn.eps)
+    assert_close64(normalised, expected)
 
 
 def test_without_train_bn_an_image_is_seen_alone():
-    distiller = build_distiller()
+    distiller = build_distiller().double()
     inputs, samples = batch()
     seen = []
     distiller.teacher.neck.register_forward_hook(lambda *args: seen.append(args[2][0]))
 
-    distiller.loss(inputs, samples)
-    distiller.loss(inputs[:2], samples[:2])
+    distiller.loss(inputs.double(), samples)
+    distiller.loss(inputs[:2].double(), samples[:2])
 
-    torch.testing.assert_close(seen[0][:2], seen[1])
+    assert_close64(seen[0][:2], seen[1])
 
 
 def test_teacher_is_no_part_of_the_module():
@@ -177,9 +178,9 @@ def test_a_copy_that_moves_leaves_the_original_its_teacher():
     copied = copy.deepcopy(distiller).double()
 
     assert next(distiller.teacher.parameters()).dtype == torch.float32
-    expected = distiller.loss(inputs, samples)['loss_review']
     actual = copied.loss(inputs.double(), samples)['loss_review']
-    torch.testing.assert_close(actual, expected.double(), atol=0, rtol=1e-4)
+    assert actual.dtype == torch.float64
+    assert_close64(actual, distiller.double().loss(inputs.double(), samples)['loss_review'])
 
 
 def test_weights_loaded_into_the_teacher_later_count():

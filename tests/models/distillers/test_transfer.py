@@ -16,6 +16,7 @@ from reviewkd_mm.models.losses import HCLLoss
 from reviewkd_mm.registry import MODELS
 from tests.models.distillers.helpers import (
     STAGES,
+    assert_same_state,
     batch,
     build_distiller,
     distiller_cfg,
@@ -158,7 +159,7 @@ def test_connectors_start_the_same_whatever_the_seed():
         torch.manual_seed(seed)
         weights.append(build_distiller().transfers.review.state_dict())
 
-    torch.testing.assert_close(*weights, rtol=0, atol=0)
+    assert_same_state(*weights)
 
 
 def test_connectors_are_initialised_once_by_their_own_method():
