@@ -76,7 +76,7 @@ def config_key(key: str, kinds: tuple[type[Exception], ...] = WRONG_SETTING) -> 
 
 def _describe(error: Exception) -> str:
     """Return an error of a library in one line: many say what was wrong, few of what."""
-    text = f'{type(error).__name__}: {error}'
+    text = f'{type(error).__name__}: {error}'.removesuffix(': ')
     if isinstance(error, ValueError):
         return text
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -171,11 +171,8 @@ UNKNOWN_NAMES = {
         'model.student.type', 'mmpretrain.ImageClasifier', 'student', "'ImageClassifier'"
     ),
     'teacher': in_detector('model.teacher.type', 'mmdet.RetinNet', 'teacher', "'RetinaNet'"),
-    'backbone': set_to(
-        'model.student.backbone.type',
-        'reviewkd_mm.CIFARResnet',
-        'student.backbone.type',
-        "'CIFARResNet'",
+    'backbone of a detector': in_detector(
+        'model.teacher.backbone.type', 'ResNett', 'teacher.backbone.type', "'ResNet'"
     ),
     'assigner': in_detector(
         'model.student.train_cfg.assigner.type',

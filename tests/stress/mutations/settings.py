@@ -23,7 +23,9 @@ WRONG_TYPES = {
     'student is a number': set_to('model.student', 3, 'student=3', 'expected a model config'),
     'teacher is a number': set_to('model.teacher', 1.5, 'teacher=1.5', 'expected a model config'),
     'student without keys': set_to('model.student', {}, 'student', "the key 'type'"),
-    'teacher_ckpt is a number': set_to('model.teacher_ckpt', 7, 'teacher_ckpt=7', 'expected'),
+    'teacher_ckpt is a list': set_to(
+        'model.teacher_ckpt', ['random'], 'teacher_ckpt=', 'expected'
+    ),
     'teacher_ckpt is empty': set_to('model.teacher_ckpt', '', 'teacher_ckpt', "'random'"),
     'transfers is a list': set_to('model.transfers', [review()], 'transfers=[', 'expected a dict'),
     'transfer is a name': set_to(REVIEW, 'neck', 'transfers.review', "'neck'", 'expected a dict'),
@@ -112,7 +114,7 @@ WRONG_TYPES = {
 MISSING_KEYS = {
     'no model': of_classifier({'model': REMOVED}, 'model=None', "the key 'type'"),
     'model without a type': set_to('model.type', REMOVED, 'model', "'type'"),
-    'no student': set_to('model.student', REMOVED, 'model: ', "'student' is missing"),
+    'no teacher': set_to('model.teacher', REMOVED, 'model: ', "'teacher' is missing"),
     'no checkpoint': set_to('model.teacher_ckpt', REMOVED, 'no known checkpoint', "'random'"),
     'transfer without student': set_to(
         f'{REVIEW}.student', REMOVED, 'transfers.review', "'student' is missing"
@@ -135,8 +137,8 @@ MISSING_KEYS = {
     'backbone without a type': set_to(
         'model.student.backbone.type', REMOVED, 'student.backbone', "'type'"
     ),
-    'backbone without a depth': set_to(
-        'model.student.backbone.depth', REMOVED, 'student: ', "'depth'", 'CIFARResNet'
+    'neck without in_channels': in_detector(
+        'model.teacher.neck.in_channels', REMOVED, 'teacher: ', "'in_channels'", 'FPN'
     ),
     'detector without a head': in_detector('model.student.bbox_head', REMOVED, 'student'),
     'detector without a neck': in_detector(
@@ -248,4 +250,7 @@ EMPTY = {
         'annotations=[]',
     ),
     'no indices': set_to(f'{TRAIN}.dataset.indices', [], 'indices'),
+    'no images in the annotations': in_detector(
+        f'{TRAIN}.dataset.ann_file', lambda files: files.annotations(images=[]), 'ann_file'
+    ),
 }
