@@ -187,11 +187,14 @@ def _check_part(node: Mapping, key: str, registry: Registry) -> None:
     if found is None:
         raise ConfigError(f"{key}.type='{name}': {_describe_unknown(name, registry)}")
     known = find_settings(found)
-    if known is None or last in LOOKED_UP:
+    if last in LOOKED_UP:
         return
-    _check_settings(node, key, name, {*known, *TAKEN_OUT.get(registry, ())})
+    if known is not None:
+        _check_settings(node, key, name, {*known, *TAKEN_OUT.get(registry, ())})
+    if key != 'model' and (known is None or registry not in NOTHING_ADDED):
+        return
     lacking = [needed for needed in _needs(found) if needed not in node]
-    if lacking and (registry in NOTHING_ADDED or key == 'model'):
+    if lacking:
         raise ConfigError(f"{key}: the key '{lacking[0]}' is missing, which {name} needs")
 
 

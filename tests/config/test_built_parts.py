@@ -58,7 +58,7 @@ def test_a_pair_passes(pair, tmp_path):
         ),
         ('model.teacher.neck.num_out', 5, r"teacher\.neck: FPN has no .*'num_out'=5; .*outs'"),
         ('model.transfers.review.loss.weight', 2, r"review\.loss: HCLLoss has .*'loss_weight'"),
-        ('model.transfer', {}, r"model: reviewkd_mm\.Distiller has no setting 'transfer'.*fers'"),
+        ('model.student.nek', {}, r"model\.student: \S+ has no setting 'nek'.*'neck'"),
         ('train_dataloader.dataset.dataroot', 'x', r"CocoDataset has no .*'data_root'"),
         ('train_dataloader.dataset.type', None, r'^train_dataloader\.dataset\.type=None: exp'),
         ('train_dataloader.batchsize', 2, r"^train_dataloader: a dataloader .*'batch_size'"),

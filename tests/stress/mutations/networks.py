@@ -76,13 +76,13 @@ WRONG_SHAPES = {
         'model.student.backbone.base_channels', [0, 4, 4, 4], 'student', 'base_channels=[0, 4, 4'
     ),
     'channels of the head': set_to(
-        'model.student.head.in_channels', 99, 'student', 'in_channels of the head', '99x5'
+        'model.student.head.in_channels', 99, 'student.head.in_channels=99', 'expected'
     ),
     'channels of the neck': in_detector(
         'model.student.neck.in_channels', [4, 8, 16, 31], 'student', '31'
     ),
     'channels of the head of a detector': in_detector(
-        'model.student.bbox_head.in_channels', 5, 'student', 'to have 5 channels'
+        'model.student.bbox_head.in_channels', 5, 'student.bbox_head.in_channels=5'
     ),
     'mean of two channels': set_to(
         'model.student.data_preprocessor.mean', [1.0, 2.0], 'student', 'mean'

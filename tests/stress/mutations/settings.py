@@ -81,10 +81,10 @@ WRONG_TYPES = {
         'model.task_loss_weight', 'one', 'task_loss_weight', "'one'", 'finite number'
     ),
     'teacher_train_bn is a word': set_to(
-        'model.teacher_train_bn', 'False', "teacher_train_bn='False'", 'True or False'
+        'model.teacher_train_bn', 'False', "teacher_options: train_bn='False'", 'True or False'
     ),
     'teacher_dtype is unknown': in_detector(
-        'model.teacher_dtype', 'float16', "teacher_dtype='float16'", "'fp16'"
+        'model.teacher_options', dict(dtype='float16'), "dtype='float16'", "'fp16'"
     ),
     'allow_mismatch is a number': set_to(
         'model.allow_mismatch', 3, 'allow_mismatch=3', 'expected', 'pattern'
