@@ -23,8 +23,7 @@ TIMEOUT = 600  # seconds; an idle machine needs 30
 BATCH_SIZE, IMAGES = 20, 100
 # In float64, so that two ways to the same weights can be told from two trainings.
 CONFIG = f"""
-import torch
-torch.set_default_dtype(torch.float64)
+__import__('torch').set_default_dtype(__import__('torch').float64)
 _base_ = '{ROOT}/configs/reviewkd/resnet20_resnet8_digits.py'
 model = dict(
     student=dict(backbone=dict(base_channels=(8, 16, 16, 32))),
