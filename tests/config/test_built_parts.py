@@ -69,7 +69,7 @@ def test_a_pair_passes(pair, tmp_path):
         ('optim_wrapper.clip', {}, r"optim_wrapper: OptimWrapper has no .*'clip_grad'"),
         ('param_scheduler.0.type', 'MultistepLR', r"param_scheduler\.0\.type=.*'MultiStepLR'"),
         ('param_scheduler.0.milestone', [], r"param_scheduler\.0: .*'milestones'"),
-        ('custom_hooks.0', dict(interval=1), r"custom_hooks\.0: the key 'type' is missing"),
+        ('custom_hooks', [dict(interval=1)], r"custom_hooks\.0: the key 'type' is missing"),
         ('default_hooks.logger.type', 'LogHook', r'default_hooks\.logger\.type='),
         ('model.student', REMOVED, r"^model: the key 'student' is missing, which"),
         ('model.transfers.review.connector.norm_cfg', dict(type='BM'), r"norm_cfg\.type='BM': "),
@@ -87,7 +87,7 @@ def test_key_value_and_the_nearest_names_are_given(tmp_path, key, value, message
 @pytest.mark.parametrize(
     ('key', 'value'),
     [
-        ('custom_hooks.0.priority', 'LOW'),
+        ('custom_hooks', [dict(type='EMAHook', priority='LOW')]),
         ('param_scheduler.0.convert_to_iter_based', True),
         ('optim_wrapper.paramwise_cfg', dict(bias_lr_mult=2.0)),
         ('optim_wrapper', dict(constructor='Mine', optimizer=dict(type='Mine', depth=3))),

@@ -216,7 +216,7 @@ def test_a_loss_with_channels_is_checked_at_build(given, message):
     else:
         cfg['loss'].update(given)
 
-    with pytest.raises(ValueError, match=rf'^transfers\.crd: .*{message}'):
+    with pytest.raises(ValueError, match=rf'^transfers\.crd\.loss: .*{message}'):
         build_distiller(transfers=dict(crd=cfg))
 
 

@@ -24,6 +24,8 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
+# A checkout converts with its own package, installed or not.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 # Beside this file, wherever it is started or loaded from.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 

@@ -105,16 +105,6 @@ def test_what_fails_to_compile_fails_with_its_error(monkeypatch, options):
         step(**options)
 
 
-def test_errors_of_a_compiled_transfer_name_the_config_key(monkeypatch):
-    use_backend(monkeypatch, 'eager')
-
-    # BatchNorm at the neck's one pixel cannot train with one image.
-    for compiled in (True, False):
-        distiller = build_distiller(transfers_compile=compiled)
-        with pytest.raises(ValueError, match=r'^transfers\.review: .*more than (1|one) value'):
-            distiller.loss(*batch(1))
-
-
 def test_a_copy_of_a_compiled_distiller_trains_its_own_connectors(monkeypatch):
     use_backend(monkeypatch, 'eager')
     torch.manual_seed(0)

@@ -44,7 +44,7 @@ def preprocess(preprocessor: BaseDataPreprocessor, sizes=SIZES):
     samples = [kind(metainfo=dict(img_shape=size, ori_shape=size)) for size in sizes]
     preprocessor = copy.deepcopy(preprocessor).double()
     data = preprocessor(dict(inputs=images(sizes), data_samples=samples), training=True)
-    return data['inputs'], data['data_samples']
+    return data['inputs'].double(), data['data_samples']
 
 
 def renormalize(student: BaseDataPreprocessor, teacher: BaseDataPreprocessor) -> Renormalize:

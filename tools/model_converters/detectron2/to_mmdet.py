@@ -26,6 +26,8 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
+# A checkout converts with its own package, installed or not.
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 # Beside this file and above it, wherever it is started or loaded from.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
