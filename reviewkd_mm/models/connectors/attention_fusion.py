@@ -62,9 +62,9 @@ class _AttentionFusion(Function):
 
         # One buffer of the size of x, since what a new one costs is more than what is computed.
         buffer = torch.mul(grad, x, out=torch.empty_like(x))
-        grad_a = buffer.sum(1, dtype=torch.promote_types(x.dtype, torch.float32))
+        grad_a = _sum_channels(buffer)
         torch.mul(tiles, _spread(residual, x), out=_tiles(buffer, residual))
-        grad_b = buffer.sum(1, dtype=grad_a.dtype)
+        grad_b = _sum_channels(buffer)
         grad_logits = torch.stack([grad_a, grad_b], dim=1) * (attention * (1 - attention))
         grad_bias = grad_logits.sum((0, 2, 3)).to(x.dtype)
         grad_logits = grad_logits.to(x.dtype)
@@ -103,6 +103,14 @@ def _spread(residual: Tensor, x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         return F.interpolate(residual, size=x.shape[-2:], mode='nearest')
     return residual[:, :, :, None, :, None]
+
+
+def _sum_channels(x: Tensor) -> Tensor:
+    """Sum (N, C, H, W) over C, in single precision at least."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    # A CPU would copy all of x to sum it in another dtype. The sum of bf16 is single inside, and
+    # cannot overflow where it is rounded, as that of fp16 can.
+    return x.sum(1).to(dtype) if x.dtype == torch.bfloat16 else x.sum(1, dtype=dtype)
 
 
 def _sum_tiles(x: Tensor, residual: Tensor, copy: bool = False) -> Tensor:
