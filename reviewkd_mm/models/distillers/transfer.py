@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from reviewkd_mm.errors import ConfigError, config_key
+from reviewkd_mm.errors import WRONG_SETTING, ConfigError, UserError, config_key
 from reviewkd_mm.models.distillers.probe import evaluating
 from reviewkd_mm.models.recorders import Recorder
 from reviewkd_mm.registry import MODELS, SCOPE
@@ -174,11 +175,11 @@ class TransferSettings:
                 connector = _build(self.connector, student, teacher)
                 # Without the loss, whose channels are those that the connector gives.
                 alone = Transfer(nn.Identity(), connector)
-                with evaluating(connector):
+                with _tried(connector):
                     mapped = alone.connect(student, teacher)
         with config_key('loss'):
             loss = _build(self.loss, mapped, teacher)
-            with evaluating(loss):
+            with _tried(loss):
                 Transfer(loss)(mapped, teacher, _dummy_samples(len(student[0])))
         return Transfer(loss, connector, self.warmup_epochs, compile)
 
@@ -254,6 +255,22 @@ def _channels(
             raise ConfigError(f'{key}={given}, but the taps give {channels}')
         inferred[key] = given
     return inferred
+
+
+@contextmanager
+def _tried(module: nn.Module) -> Iterator[None]:
+    """Try a module in eval mode; say that it was given for what it is not, where it fails."""
+    try:
+        with evaluating(module):
+            yield
+    except UserError:
+        raise
+    except WRONG_SETTING as error:
+        raise ConfigError(
+            f'{type(module).__name__} cannot take the features: expected a connector, called with '
+            "the student's features, or a loss, called with the student's and the teacher's "
+            f'({type(error).__name__}: {error})'
+        ) from error
 
 
 def _count_channels(feature: Tensor) -> int:
