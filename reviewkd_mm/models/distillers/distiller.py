@@ -383,10 +383,12 @@ class Distiller(BaseModel):
 
 
 def _check_known(settings: Mapping[str, Any]) -> None:
-    for name in settings:
+    for name, value in settings.items():
         if name not in OLD_NAMES:
             known = [*inspect.signature(Distiller).parameters]
-            raise ConfigError(f"there is no setting '{name}'; {did_you_mean(name, known)}")
+            raise ConfigError(
+                f"model: Distiller has no setting '{name}'={value!r}; {did_you_mean(name, known)}"
+            )
 
 
 def _check_gradients(recorder: Recorder, student: nn.Module) -> None:

@@ -304,7 +304,7 @@ def test_options_by_their_old_names():
     old.load_state_dict(new.state_dict())
 
     assert losses_of(old) == losses_of(new)
-    with pytest.raises(ValueError, match=r"there is no setting 'teacher_ckp'; .*'teacher_ckpt'"):
+    with pytest.raises(ValueError, match=r"^model: Distiller has .*'teacher_ckpt'"):
         build_distiller(teacher_ckp='random')
 
 
