@@ -48,8 +48,7 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, a ReLU after the sum.
 
     ``relu1`` follows the first BN and ``relu`` the sum, so that the input of ``relu`` is the
-    output of the block before its last ReLU. Neither works in place: no tapped tensor is
-    overwritten, and training keeps the same tensors either way.
+    output of the block before its last ReLU, which leaves it as it is.
 
     Args:
         in_channels (int): Channels of the input.
@@ -61,7 +60,7 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.relu1 = nn.ReLU()
+        self.relu1 = nn.ReLU(inplace=True)
         self.conv2 = conv3x3(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU()
@@ -76,7 +75,9 @@ class BasicBlock(nn.Module):
         """Map (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.relu1(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(out)) + shortcut)
+        out = self.bn2(self.conv2(out))
+        out += shortcut
+        return self.relu(out)
 
 
 @MODELS.register_module()

@@ -16,8 +16,7 @@ class PreActBlock(nn.Module):
     """BN, ReLU and 3x3 convolution, twice, and a shortcut.
 
     Where the channels change, the shortcut is a 1x1 convolution of the input after ``bn1`` and
-    ``relu1``; elsewhere it is the input. No ReLU works in place, so the output of ``bn1`` can be
-    tapped as it is.
+    ``relu1``; elsewhere it is the input.
 
     Args:
         in_channels (int): Channels of the input.
@@ -29,10 +28,10 @@ class PreActBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, drop_rate: float) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
-        self.relu1 = nn.ReLU()
+        self.relu1 = nn.ReLU(inplace=True)
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.relu2 = nn.ReLU()
+        self.relu2 = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(drop_rate)
         self.conv2 = conv3x3(out_channels, out_channels)
         self.convShortcut: nn.Module | None = None
@@ -44,7 +43,9 @@ class PreActBlock(nn.Module):
         out = self.relu1(self.bn1(x))
         shortcut = x if self.convShortcut is None else self.convShortcut(out)
         out = self.relu2(self.bn2(self.conv1(out)))
-        return self.conv2(self.dropout(out)) + shortcut
+        out = self.conv2(self.dropout(out))
+        out += shortcut
+        return out
 
 
 class PreActStage(nn.Module):
