@@ -48,7 +48,8 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, a ReLU after the sum.
 
     ``relu1`` follows the first BN and ``relu`` the sum, so that the input of ``relu`` is the
-    output of the block before its last ReLU, which leaves it as it is.
+    output of the block before its last ReLU. Only ``relu1`` works in place: the tapped tensor
+    stays as it is.
 
     Args:
         in_channels (int): Channels of the input.

@@ -16,7 +16,8 @@ class PreActBlock(nn.Module):
     """BN, ReLU and 3x3 convolution, twice, and a shortcut.
 
     Where the channels change, the shortcut is a 1x1 convolution of the input after ``bn1`` and
-    ``relu1``; elsewhere it is the input.
+    ``relu1``; elsewhere it is the input. Only ``relu2`` works in place: the output of ``bn1``, which
+    is tapped, stays as it is.
 
     Args:
         in_channels (int): Channels of the input.
@@ -28,7 +29,7 @@ class PreActBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, drop_rate: float) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
-        self.relu1 = nn.ReLU(inplace=True)
+        self.relu1 = nn.ReLU()
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu2 = nn.ReLU(inplace=True)
