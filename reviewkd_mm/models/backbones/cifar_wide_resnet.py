@@ -16,8 +16,8 @@ class PreActBlock(nn.Module):
     """BN, ReLU and 3x3 convolution, twice, and a shortcut.
 
     Where the channels change, the shortcut is a 1x1 convolution of the input after ``bn1`` and
-    ``relu1``; elsewhere it is the input. Only ``relu2`` works in place: the output of ``bn1``, which
-    is tapped, stays as it is.
+    ``relu1``; elsewhere it is the input. Only ``relu2`` works in place: the output of ``bn1`` is
+    tapped and stays as it is.
 
     Args:
         in_channels (int): Channels of the input.
