@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import mmengine
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 # A checkout runs its own package, installed or not.
@@ -27,6 +28,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='a checkpoint of that training, or an exported student')
     parser.add_argument('--work-dir', help='folder of the log (default: work_dirs/CONFIG)')
     parser.add_argument('--out', metavar='FILE', help='write the metrics to a .json or .yml file')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: merge the predictions on several views of an image by '
+        "the config's tta_pipeline and tta_model (default: the image and its mirror image)",
+    )
     return cli.parse_runner_args(parser)
 
 
@@ -36,11 +43,15 @@ def build_runner(args: argparse.Namespace) -> Runner:
     cli.set_launcher(cfg, args.launcher)
     cli.set_work_dir(cfg, args.config, args.work_dir)
     cli.set_dataloaders(cfg)
+    if args.tta:
+        cli.enable_tta(cfg)
     # Nothing trains: the training data need not be there.
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         cfg.pop(key, None)
     runner = Runner.from_cfg(cfg)
-    model = getattr(runner.model, 'module', runner.model)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if isinstance(model, BaseTTAModel):
+        model = model.module
     load_weights(model, args.checkpoint, 'checkpoint')
     return runner
 

@@ -22,6 +22,7 @@ from reviewkd_mm.cli.training_options import (
     set_resume,
     set_work_dir,
 )
+from reviewkd_mm.cli.tta import enable_tta
 from reviewkd_mm.files.safe_loading import guard_loading
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     'disable_validation',
     'enable_amp',
     'enable_auto_scale_lr',
+    'enable_tta',
     'find_configs',
     'find_images',
     'guard_loading',

@@ -18,6 +18,7 @@ SPLITS = ('train', 'val', 'test')
 KEYS = ('classes', 'data_root', *SPLITS)
 COCO_KEYS = ('images', 'annotations', 'categories')
 NO_BOX = (0, 0, 0, 0)  # of an annotation that has a mask alone
+THINGS, STUFF = 'num_things_classes', 'num_stuff_classes'
 SPLIT_KEYS = ('ann_file', 'data_prefix')
 EXAMPLE = (
     "coco_data = dict(classes=('cat', 'dog'), data_root='data/pets/', "
@@ -31,8 +32,10 @@ def resolve_coco_data(cfg: Config) -> Config:
 
     These are the three datasets (root, annotation file, image folder, classes), the evaluators'
     annotation files and each ``num_classes`` of the model that is trained; of a distiller that is
-    the student, while the teacher keeps the classes that it was trained for. ``test`` is ``val``
-    unless it is given. The setting is removed, so that resolving twice is resolving once.
+    the student, while the teacher keeps the classes that it was trained for. Where a head tells
+    things from stuff, as MaskFormer's and Mask2Former's do, all classes are things; weights of
+    the classes become as many. ``test`` is ``val`` unless it is given. The setting is removed, so
+    that resolving twice is resolving once.
 
     Args:
         cfg (Config): A detector's or its distiller's config, changed in place.
@@ -175,6 +178,12 @@ def _set_dataset(
             f'{SETTING}: {split}_dataloader.dataset is a {dataset.get("type")} without ann_file; '
             'expected a CocoDataset, or one wrapped in the dataset of another'
         )
+    if str(dataset.get('type')).endswith('CocoPanopticDataset'):
+        raise ConfigError(
+            f'{SETTING}: {split}_dataloader.dataset is a CocoPanopticDataset, whose classes are '
+            'things and stuff; expected a CocoDataset, with LoadAnnotations(with_mask=True) in '
+            'its pipeline and CocoMetric to evaluate it'
+        )
     dataset['data_root'] = data_root
     dataset['ann_file'] = files['ann_file']
     dataset['data_prefix'] = dict(files['data_prefix'])
@@ -201,12 +210,39 @@ def _set_num_classes(cfg: Config, num_classes: int) -> None:
     if not heads:
         raise ConfigError(f"{SETTING}: no part of {model.get('type')} has the key 'num_classes'")
     for head in heads:
+        _set_head(head, num_classes)
+
+
+def _set_head(head: dict, num_classes: int) -> None:
+    if THINGS in head:
+        known = head[THINGS] + head.get(STUFF, 0)
+        head.update({THINGS: num_classes, STUFF: 0})
+    else:
+        known = head['num_classes']
         head['num_classes'] = num_classes
+    for name, loss in head.items():
+        weights = loss.get('class_weight') if isinstance(loss, Mapping) else None
+        if isinstance(weights, (list, tuple)):
+            with config_key(f'{SETTING}: {head.get("type")}.{name}'):
+                loss['class_weight'] = _fit_weights(list(weights), known, num_classes)
+
+
+def _fit_weights(weights: list[float], known: int, num_classes: int) -> list[float]:
+    """Return as many weights of classes as there are now, and that of the background if given."""
+    of_classes, of_background = weights[:known], weights[known:]
+    if len(weights) >= known and len(of_background) < 2 and len(set(of_classes)) == 1:
+        return of_classes[:1] * num_classes + of_background
+    if len(weights) not in (num_classes, num_classes + 1):
+        raise ConfigError(
+            f'class_weight={weights}: expected the weights of {num_classes} classes and, where '
+            'the head has one, of the background after them'
+        )
+    return weights
 
 
 def _with_num_classes(node: object) -> Iterator[dict]:
     if isinstance(node, Mapping):
-        if 'num_classes' in node:
+        if 'num_classes' in node or THINGS in node:
             yield node
         node = list(node.values())
     if isinstance(node, (list, tuple)):

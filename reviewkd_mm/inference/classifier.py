@@ -7,7 +7,9 @@ from pathlib import Path
 import mmcv
 import numpy as np
 from mmengine.config import Config
+from mmengine.dataset import Compose, default_collate
 from mmpretrain.apis import ImageClassificationInferencer
+from mmpretrain.registry import TRANSFORMS
 from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 
@@ -26,12 +28,15 @@ class ClassifierPredictor(Predictor):
 
     def check(self, stock: Config) -> None:
         """Accept every pipeline."""
-        self.reads_files = 'LoadImageFromFile' in transform_names(stock)
+        self.reads_files = any(name.startswith('Load') for name in transform_names(stock))
         self.size = None if self.reads_files else _train_size(stock)
 
     def build(self, stock: Config, device: str) -> ImageClassificationInferencer:
         """Build MMPretrain's inferencer, and the visualizer with which it would draw."""
         self.visualizer = UniversalVisualizer()
+        # The inferencer's own leaves out how images are loaded: in grey, or by another backend.
+        pipeline = stock.test_dataloader.dataset.pipeline
+        self.pipeline = Compose([TRANSFORMS.build(transform) for transform in pipeline])
         return ImageClassificationInferencer(stock, pretrained=False, device=device)
 
     def predict(self, image: Path, score_thr: float = 0.3) -> Prediction:
@@ -51,9 +56,12 @@ class ClassifierPredictor(Predictor):
 
     def classify(self, image: str | np.ndarray) -> DataSample:
         """Run the model on a file, or on an array (H, W, 3) as its data set has them."""
-        # The steps of the inferencer's call, which shows a progress bar for each image.
-        (batch,) = self.inferencer.preprocess([image])
-        return self.inferencer.forward(batch)[0].cpu()
+        if isinstance(image, str):
+            data = dict(img_path=image)
+        else:
+            data = dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        # The inferencer's call would show a progress bar for each image.
+        return self.inferencer.forward(default_collate([self.pipeline(data)]))[0].cpu()
 
     def resize(self, pixels: np.ndarray) -> np.ndarray:
         """Resize an image (H, W, 3) to the size of the training's, if that is known."""

@@ -32,6 +32,7 @@ FILE_PIPELINE = [
     dict(type='CenterCrop', crop_size=32),
     dict(type='PackInputs'),
 ]
+GREY = dict(color_type='grayscale', imdecode_backend='pillow', to_float32=True)
 ARRAY_PIPELINE = [dict(type='PackInputs')]
 
 
@@ -62,19 +63,25 @@ def mask_rcnn() -> dict:
     return cfg
 
 
-def write_detector(folder: Path, model: dict | None = None) -> Student:
+def write_detector(
+    folder: Path, model: dict | None = None, loading: dict | None = None
+) -> Student:
     """Write the files of a distilled detector, whose checkpoint names its classes."""
-    dataset = dict(type='CocoDataset', ann_file='none.json', pipeline=DETECTION_PIPELINE)
+    pipeline = [dict(DETECTION_PIPELINE[0], **(loading or {})), *DETECTION_PIPELINE[1:]]
+    dataset = dict(type='CocoDataset', ann_file='none.json', pipeline=pipeline)
     meta = dict(dataset_meta=dict(CLASSES=CLASSES))
     taps = dict(student='neck', teacher='neck')
     return _write(folder, model or retinanet(), 'mmdet', dataset, taps, meta)
 
 
-def write_classifier(folder: Path, pipeline: list[dict], **pixels: object) -> Student:
+def write_classifier(
+    folder: Path, pipeline: list[dict], backbone: dict | None = None, **pixels: object
+) -> Student:
     """Write the files of a distilled classifier, whose config names its classes."""
     # Means that differ by channel, so that the order of the channels matters.
-    preprocessor = dict(mean=[200.0, 100.0, 0.0], std=[60.0, 60.0, 60.0], **pixels)
+    preprocessor = dict(dict(mean=[200.0, 100.0, 0.0], std=[60.0, 60.0, 60.0]), **pixels)
     model = classifier(data_preprocessor=preprocessor)
+    model['backbone'] = backbone or model['backbone']
     dataset = dict(
         type='CustomDataset',
         data_root='none',

@@ -17,6 +17,7 @@ from reviewkd_mm.inference import build_predictor
 from tests.inference.students import (
     ARRAY_PIPELINE,
     FILE_PIPELINE,
+    GREY,
     LABELS,
     Student,
     as_drawn,
@@ -51,6 +52,25 @@ def test_predicts_what_its_test_pipeline_predicts(tmp_path):
     scores = scores_of_test_pipeline(student, dict(img_path=str(image)))
     assert_close64(predictor.classify(str(image)).pred_score, scores)
     assert predictor.predict(image).found == describe(scores)
+
+
+@pytest.mark.usefixtures('in_float64')
+def test_an_image_is_loaded_as_the_pipeline_says(tmp_path):
+    grey = dict(FILE_PIPELINE[0], **GREY)
+    student = write_classifier(
+        tmp_path,
+        [grey, *FILE_PIPELINE[1:]],
+        backbone=dict(type='ResNet', depth=18, base_channels=2, in_channels=1),
+        mean=[99.0],
+        std=[50.0],
+    )
+    image = write_image(tmp_path / 'image.png')
+
+    predictor = build_predictor(student.read(), str(student.checkpoint), 'cpu')
+
+    scores = scores_of_test_pipeline(student, dict(img_path=str(image)))
+    assert_close64(predictor.classify(str(image)).pred_score, scores)
+    assert predictor.predict(image).drawing.shape[2] == 3
 
 
 def test_mmpretrains_inferencer_says_the_same_of_the_exported_student(tmp_path):

@@ -21,6 +21,7 @@ from reviewkd_mm.inference import Predictor, build_predictor
 from reviewkd_mm.utils import forked_rng
 from tests.inference.students import (
     CLASSES,
+    GREY,
     Student,
     as_drawn,
     mask_rcnn,
@@ -62,6 +63,21 @@ def test_finds_what_its_test_pipeline_finds(tmp_path, model):
     kept = instances.labels[instances.scores > threshold]
     assert counts(found) == Counter(CLASSES[label] for label in kept)
     assert counts(found).total() == 5
+
+
+def test_an_image_is_loaded_as_the_pipeline_says(tmp_path):
+    model = retinanet(data_preprocessor=dict(type='DetDataPreprocessor', mean=[99.0], std=[50.0]))
+    model['backbone']['in_channels'] = 1
+    student = write_detector(tmp_path, model, GREY)
+    image = write_image(tmp_path / 'image.png')
+    instances = sample_of_test_pipeline(student, image).pred_instances
+    threshold = float(instances.scores.sort().values[4])
+
+    prediction = build(student).predict(image, threshold)
+
+    kept = instances.labels[instances.scores > threshold]
+    assert counts(prediction.found) == Counter(CLASSES[label] for label in kept)
+    assert prediction.drawing.shape == (60, 80, 3)
 
 
 @pytest.mark.parametrize('model', MODELS)

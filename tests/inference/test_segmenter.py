@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
 import mmcv
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DefaultScope
 
 from reviewkd_mm.inference import build_predictor
-from tests.inference.students import CLASSES, write_image
+from tests.inference.students import CLASSES, GREY, write_image
 from tests.models.distillers.helpers import build
 
 pytest.importorskip('mmseg')
@@ -57,3 +61,29 @@ def test_every_pixel_gets_a_class_and_its_colour(tmp_path, palette):
     pixels = mmcv.imread(image)[..., ::-1]
     assert drawing.shape == pixels.shape
     assert (np.abs(drawing.astype(int) - pixels).sum(axis=-1) > 0).mean() > 0.9
+
+
+@pytest.mark.usefixtures('in_float64')
+def test_an_image_is_loaded_as_the_pipeline_says(tmp_path):
+    model = copy.deepcopy(MODEL)
+    model['data_preprocessor'].update(mean=[99.0], std=[50.0])
+    model['backbone']['in_channels'] = 1
+    pipeline = [dict(PIPELINE[0], **GREY), *PIPELINE[1:]]
+    dataset = dict(type='BaseSegDataset', pipeline=pipeline)
+    cfg = Config(
+        dict(model=model, default_scope='mmseg', test_dataloader=dict(dataset=dataset)),
+        format_python_code=False,
+    )
+    plain = build(ConfigDict(model))
+    torch.save(dict(meta={}, state_dict=plain.state_dict()), tmp_path / 'model.pth')
+    image = write_image(tmp_path / 'image.png')
+
+    predictor = build_predictor(cfg, str(tmp_path / 'model.pth'), 'cpu')
+
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        data = Compose([pipeline[0], pipeline[1], pipeline[3]])(dict(img_path=str(image)))
+    with torch.no_grad():
+        expected = plain.eval().test_step(pseudo_collate([data]))[0].pred_sem_seg.data[0].numpy()
+    found = predictor.inferencer([str(image)])['predictions']
+    np.testing.assert_array_equal(found, expected)
+    assert predictor.predict(image).drawing.shape == (60, 80, 3)

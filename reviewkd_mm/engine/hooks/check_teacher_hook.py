@@ -19,6 +19,16 @@ from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.registry import HOOKS
 from reviewkd_mm.utils import forked_rng
 
+# Whose num_classes is that of the model; of several, the first.
+HEADS = (
+    'panoptic_fusion_head',
+    'roi_head.bbox_head',
+    'bbox_head',
+    'mask_head',
+    'decode_head',
+    'head',
+)
+
 
 @HOOKS.register_module()
 class CheckTeacherHook(Hook):
@@ -29,6 +39,7 @@ class CheckTeacherHook(Hook):
     channel order or normalisation would ruin shows in the log before anything is trained. Metrics
     that know all images of an annotation file, as MMDetection's CocoMetric does, count those of
     the batches alone. The training sees the batches that it would see without the check.
+    A teacher of another number of classes than the validation data's is not evaluated.
 
     Args:
         num_batches (int, optional): Batches of the validation data, in each process. Defaults to
@@ -68,12 +79,9 @@ class CheckTeacherHook(Hook):
         self._before = state_digests(distiller.teacher)
         # The dataloader draws a seed of its workers.
         with forked_rng(0):
-            metrics, count = self._evaluate(runner, distiller)
-        values = ', '.join(f'{name}: {_format(value)}' for name, value in metrics.items())
-        total = len(runner.val_dataloader.dataset)
+            found = self._describe(runner, distiller)
         runner.logger.info(
-            f'The teacher on {count} of {total} validation samples: {values}; '
-            f'SHA-256 of its weights and buffers: {combined(self._before)}'
+            f'{found}; SHA-256 of its weights and buffers: {combined(self._before)}'
         )
 
     def after_train(self, runner: Runner) -> None:
@@ -96,6 +104,19 @@ class CheckTeacherHook(Hook):
                 'checkpoint holds'
             )
         runner.logger.info(f'The teacher is what it was: SHA-256 {combined(after)}')
+
+    def _describe(self, runner: Runner, distiller: Distiller) -> str:
+        dataset = runner.val_dataloader.dataset
+        known = count_classes(distiller.teacher)
+        classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+        if None not in (known, classes) and known != len(classes):
+            return (
+                f'The teacher is not evaluated: it has {known} classes, the validation data '
+                f'{len(classes)}'
+            )
+        metrics, count = self._evaluate(runner, distiller)
+        values = ', '.join(f'{name}: {_format(value)}' for name, value in metrics.items())
+        return f'The teacher on {count} of {len(dataset)} validation samples: {values}'
 
     @torch.no_grad()
     def _evaluate(self, runner: Runner, distiller: Distiller) -> tuple[dict, int]:
@@ -134,6 +155,27 @@ def state_digests(model: nn.Module) -> dict[str, str]:
         sha.update(values.numpy())
         digests[name] = sha.hexdigest()
     return digests
+
+
+def count_classes(model: nn.Module) -> int | None:
+    """Return the number of classes that a model of MMPretrain, MMDetection or MMSegmentation has.
+
+    Args:
+        model (nn.Module): The model.
+
+    Returns:
+        int | None: The number, those of "things" and "stuff" together; None where it is not known.
+    """
+    for path in HEADS:
+        head = model
+        for name in path.split('.'):
+            head = getattr(head, name, None)
+        if isinstance(head, nn.ModuleList):  # the stages of a cascade
+            head = head[-1]
+        count = getattr(head, 'num_classes', None)
+        if isinstance(count, int):
+            return count
+    return None
 
 
 def combined(digests: Mapping[str, str]) -> str:

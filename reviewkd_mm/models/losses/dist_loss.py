@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reviewkd_mm.models.losses.checks import check_loss_weight, check_pairs
+from reviewkd_mm.models.losses.checks import check_loss_weight
+from reviewkd_mm.models.losses.samples import OneLabelCheck
 from reviewkd_mm.models.losses.settings import check_factor, check_positive
-from reviewkd_mm.models.losses.vectors import one_vector
+from reviewkd_mm.models.losses.vectors import logit_pair
 from reviewkd_mm.registry import MODELS
 
 
@@ -42,11 +44,13 @@ class DISTLoss(nn.Module):
         self.gamma = check_factor('gamma', gamma)
         self.tau = check_positive('tau', tau)
         self.loss_weight = check_loss_weight(loss_weight)
+        self._check_labels = OneLabelCheck()
 
     def forward(
         self,
         student_logits: Tensor | Sequence[Tensor],
         teacher_logits: Tensor | Sequence[Tensor],
+        data_samples: Sequence[Any] | None = None,
     ) -> Tensor:
         """Compare two sets of logits.
 
@@ -54,16 +58,18 @@ class DISTLoss(nn.Module):
             student_logits (Tensor | Sequence[Tensor]): Logits (N, C) or (N, C, 1, 1), or a list
                 of one such tensor.
             teacher_logits (Tensor | Sequence[Tensor]): Logits of the teacher, likewise.
+            data_samples (Sequence, optional): The samples, of whose images none may have several
+                labels. Defaults to None.
 
         Returns:
             Tensor: The loss, a 0-d tensor in at least single precision.
 
         Raises:
-            ValueError: If a list has not one tensor, a tensor is no logits, or shapes differ.
+            ValueError: If a list has not one tensor, a tensor is no logits of two classes or
+                more, shapes differ, or an image has not one label.
         """
-        student = one_vector('student logits', student_logits)
-        teacher = one_vector('teacher logits', teacher_logits)
-        check_pairs([student], [teacher])
+        student, teacher = logit_pair(student_logits, teacher_logits)
+        self._check_labels(data_samples)
         student, teacher = ((x / self.tau).softmax(dim=1) for x in (student, teacher))
         inter = 1 - _correlation(student, teacher, dim=1).mean()
         intra = 1 - _correlation(student, teacher, dim=0).mean()

@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reviewkd_mm.errors import ConfigError
-from reviewkd_mm.models.losses.checks import check_loss_weight, check_pairs
+from reviewkd_mm.models.losses.checks import check_loss_weight
 from reviewkd_mm.models.losses.samples import class_labels
 from reviewkd_mm.models.losses.settings import check_factor, check_positive
-from reviewkd_mm.models.losses.vectors import one_vector
+from reviewkd_mm.models.losses.vectors import logit_pair
 from reviewkd_mm.registry import MODELS
 
 
@@ -70,11 +69,7 @@ class DKDLoss(nn.Module):
             ValueError: If a list has not one tensor, a tensor is no logits of two classes or
                 more, shapes differ, or an image has not one label.
         """
-        student = one_vector('student logits', student_logits)
-        teacher = one_vector('teacher logits', teacher_logits)
-        check_pairs([student], [teacher])
-        if student.shape[1] < 2:
-            raise ConfigError(f'expected logits of 2 classes or more, got {student.shape[1]}')
+        student, teacher = logit_pair(student_logits, teacher_logits)
         labels = class_labels(data_samples, student)
         (s_target, s_others), (t_target, t_others) = (
             _decouple(logits / self.tau, labels) for logits in (student, teacher)

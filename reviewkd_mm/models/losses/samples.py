@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from reviewkd_mm.errors import ConfigError
@@ -75,6 +76,47 @@ def sample_indices(data_samples: Sequence[Any] | None, like: Tensor, length: int
                 'num_samples to be the length of the training set'
             )
     return torch.tensor(indices).to(like.device, non_blocking=True)
+
+
+class OneLabelCheck:
+    """See in each step that every image has one label, as a softmax over the classes expects.
+
+    Of several labels each has a sigmoid of its own: logits that are all higher by 5 are other
+    probabilities, but the same softmax. Samples without labels of images, as a detector's, pass,
+    and so do labels that Mixup and CutMix mixed. Soft labels without a ``gt_label`` are read in
+    the first step alone, since a GPU has to be waited for.
+    """
+
+    def __init__(self) -> None:
+        self._reads_scores = True
+
+    @torch.compiler.disable
+    def __call__(self, data_samples: Sequence[Any] | None) -> None:
+        """Check the samples of a batch.
+
+        Args:
+            data_samples (Sequence, optional): Samples, with ``gt_label`` or ``gt_score`` if they
+                are as MMPretrain's.
+
+        Raises:
+            ValueError: If one has several labels, or none.
+        """
+        if not isinstance(data_samples, Sequence):
+            return
+        samples = [sample for sample in data_samples if isinstance(sample, BaseDataElement)]
+        labels = [sample.get('gt_label') for sample in samples]
+        counts = [label.numel() for label in labels if isinstance(label, Tensor)]
+        if not counts and self._reads_scores:
+            scores = [sample.gt_score for sample in samples if 'gt_score' in sample]
+            counts = [round(score.sum().item(), 2) for score in scores]
+            self._reads_scores = not scores
+        for count in counts:
+            if count != 1:
+                raise ConfigError(
+                    f'an image has {count} labels, whose probabilities a softmax over the classes '
+                    'does not compare: expected one label an image, or '
+                    'KLDivergence(use_sigmoid=True)'
+                )
 
 
 def _check_count(data_samples: Sequence[Any] | None, count: int) -> None:

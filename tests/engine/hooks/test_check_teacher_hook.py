@@ -16,9 +16,10 @@ from mmengine.runner import Runner
 from torch import nn
 
 from reviewkd_mm.engine.hooks import CheckTeacherHook
-from reviewkd_mm.engine.hooks.check_teacher_hook import combined, state_digests
+from reviewkd_mm.engine.hooks.check_teacher_hook import combined, count_classes, state_digests
 from tests.models.distillers.helpers import (
     NO_VALIDATION,
+    NUM_CLASSES,
     TinyImages,
     assert_same_state,
     build,
@@ -104,6 +105,51 @@ def test_the_metric_is_that_of_the_teacher_alone(tmp_path, teacher, batches, cou
     assert value == pytest.approx(accuracy_of(model, count), abs=0.01)
     start = next(i for i, message in enumerate(messages) if 'Epoch(train)' in message)
     assert messages.index(line) < start
+
+
+@pytest.mark.parametrize('classes', [NUM_CLASSES - 1, NUM_CLASSES, NUM_CLASSES + 1])
+def test_a_teacher_of_other_classes_than_the_data_is_not_evaluated(tmp_path, monkeypatch, classes):
+    monkeypatch.setattr(TinyImages, 'METAINFO', dict(classes=tuple('abcde')))
+    head = dict(teacher_classifier()['head'], num_classes=classes)
+    runner = make_runner(tmp_path, 1, model=distiller_cfg(teacher=teacher_classifier(head=head)))
+    messages = messages_of(runner)
+
+    runner.train()
+
+    refusal = f'The teacher is not evaluated: it has {classes} classes, the validation data 5; SHA'
+    found = [message for message in messages if message.startswith(refusal)]
+    assert len(found) == (classes != NUM_CLASSES)
+    assert any(m.startswith('The teacher on ') for m in messages) == (classes == NUM_CLASSES)
+    assert messages[-1].startswith('The teacher is what it was')
+
+
+@pytest.mark.parametrize(
+    ('heads', 'count'),
+    [
+        (dict(head=4), 4),
+        (dict(bbox_head=80, rpn_head=1), 80),
+        (dict(roi_head=dict(bbox_head=[80, 80, 80]), rpn_head=1), 80),
+        (dict(roi_head=dict(bbox_head=80), panoptic_fusion_head=133, semantic_head=54), 133),
+        (dict(decode_head=[19, 19], auxiliary_head=21), 19),
+        (dict(rpn_head=1), None),
+    ],
+    ids=str,
+)
+def test_the_classes_of_a_model(heads, count):
+    assert count_classes(with_heads(heads)) == count
+
+
+def with_heads(heads: dict | list | int) -> nn.Module:
+    """Make a module of heads with so many classes."""
+    if isinstance(heads, list):
+        return nn.ModuleList(map(with_heads, heads))
+    module = nn.Module()
+    if isinstance(heads, int):
+        module.num_classes = heads
+        return module
+    for name, head in heads.items():
+        module.add_module(name, with_heads(head))
+    return module
 
 
 @pytest.mark.usefixtures('in_float64')

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from tests.models.distillers.helpers import STAGES, build_distiller, logits, review
+from tests.models.distillers.helpers import (
+    STAGES,
+    build_distiller,
+    classifier,
+    logits,
+    review,
+    teacher_classifier,
+)
 
 
 def with_review(**kwargs) -> dict:
@@ -28,6 +35,8 @@ def without(key: str) -> dict:
     del transfer[key]
     return dict(transfers=dict(review=transfer))
 
+
+ONE_LOGIT = dict(type='MultiLabelLinearClsHead', num_classes=1)
 
 CASES = {
     'student path': (
@@ -137,6 +146,14 @@ CASES = {
     'loss of features on logits': (
         dict(transfers=dict(kd=dict(logits(), student='backbone.layer1'))),
         ['transfers.kd.loss', 'logits', '(1, 4, 64, 64)'],
+    ),
+    'softmax of one logit': (
+        dict(
+            student=classifier(head=dict(ONE_LOGIT, in_channels=16)),
+            teacher=teacher_classifier(head=dict(ONE_LOGIT, in_channels=32)),
+            transfers=dict(kd=logits()),
+        ),
+        ['transfers.kd.loss', '2 classes or more, got 1', 'use_sigmoid=True'],
     ),
     'key of a transfer': (
         with_review(conector=None),

@@ -15,7 +15,9 @@ def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Ten
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def samples(labels: Iterable[int], indices: Iterable[int] | None = None) -> list[DataSample]:
+def samples(
+    labels: Iterable[int | list[int]], indices: Iterable[int] | None = None
+) -> list[DataSample]:
     """Make samples as MMPretrain's data sets give them."""
     made = [DataSample().set_gt_label(label) for label in labels]
     for sample, index in zip(made, indices or (), strict=False):

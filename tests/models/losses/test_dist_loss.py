@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 
 from reviewkd_mm.models.losses import DISTLoss
 from reviewkd_mm.registry import MODELS
-from tests.models.losses.drawing import noise
+from tests.models.losses.drawing import noise, samples
 from tests.numbers import assert_close64, assert_within_rounding
 
 
@@ -115,6 +115,13 @@ def test_wrong_settings_are_refused(key):
 def test_what_does_not_pair_up_is_refused():
     with pytest.raises(ValueError, match=r'\(4, 5\).*\(4, 6\)'):
         DISTLoss()(noise(4, 5), noise(4, 6))
+
+
+def test_predictions_that_no_softmax_makes_are_refused():
+    with pytest.raises(ValueError, match='2 classes or more, got 1'):
+        DISTLoss()(noise(4, 1), noise(4, 1, seed=1))
+    with pytest.raises(ValueError, match=r'an image has 2 labels'):
+        DISTLoss()(noise(1, 5), noise(1, 5, seed=1), samples([[0, 1]]))
 
 
 def test_repr_says_the_settings():

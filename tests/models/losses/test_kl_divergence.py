@@ -12,6 +12,7 @@ from torch.autograd import gradcheck
 
 from reviewkd_mm.models.losses import KLDivergence
 from reviewkd_mm.registry import MODELS
+from tests.models.losses.drawing import samples
 from tests.numbers import assert_close64, assert_within_rounding
 
 
@@ -119,4 +120,63 @@ def test_logits_that_do_not_pair_up_are_refused():
 
 
 def test_repr_says_the_settings():
-    assert repr(KLDivergence(2.0)) == 'KLDivergence(tau=2.0, loss_weight=1.0)'
+    expected = 'KLDivergence(tau=2.0, loss_weight=1.0, use_sigmoid=False)'
+    assert repr(KLDivergence(2.0)) == expected
+
+
+@pytest.mark.parametrize('tau', [0.5, 1, 4])
+def test_the_sigmoid_of_a_logit_is_the_softmax_of_it_and_zero(tau):
+    student, teacher = logits(6, 3), logits(6, 3, seed=1)
+    expected = 0
+    for column in range(3):
+        pairs = (F.pad(x[:, [column]], (1, 0)) for x in (student, teacher))
+        expected = expected + KLDivergence(tau)(*pairs)
+    assert_close64(KLDivergence(tau, use_sigmoid=True)(student, teacher), expected)
+
+
+def test_the_gradient_of_the_sigmoid_form_is_that_of_calculus():
+    student, teacher = logits(6, 3).requires_grad_(), logits(6, 3, seed=1)
+    KLDivergence(2.0, use_sigmoid=True)(student, teacher).backward()
+    difference = (student.detach() / 2).sigmoid() - (teacher / 2).sigmoid()
+    assert_close64(student.grad, 2 * difference / 6)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+def test_the_sigmoid_form_of_large_logits(dtype):
+    student, teacher = (1e4 * logits(4, 5, seed=seed).sign() for seed in (0, 1))
+    student, teacher = student.to(dtype).requires_grad_(), teacher.to(dtype)
+    loss = KLDivergence(use_sigmoid=True)
+    value = loss(student, teacher)
+    value.backward()
+    plain, exact = (
+        loss(student.detach().to(wide), teacher.to(wide))
+        for wide in (torch.float32, torch.float64)
+    )
+    assert_within_rounding(value, plain, exact)
+    assert student.grad.isfinite().all()
+
+
+def test_a_shift_of_all_logits_costs_the_sigmoid_form_something():
+    student = logits(4, 5)
+    assert KLDivergence(use_sigmoid=True)(student, student) == 0
+    assert KLDivergence(use_sigmoid=True)(student, student + 5) > 1
+
+
+def test_one_logit_has_no_softmax_but_a_sigmoid():
+    one = torch.zeros(4, 1)
+    assert KLDivergence(use_sigmoid=True)(one, one + 2) > 0
+    with pytest.raises(ValueError, match=r'2 classes or more, got 1: .*use_sigmoid=True'):
+        KLDivergence()(one, one + 2)
+
+
+def test_several_labels_an_image_need_the_sigmoid_form():
+    student, teacher = logits(2, 3), logits(2, 3, seed=1)
+    given = samples([[0, 2], [1]])
+    with pytest.raises(ValueError, match=r'2 labels, .*use_sigmoid=True'):
+        KLDivergence()(student, teacher, given)
+    assert KLDivergence(use_sigmoid=True)(student, teacher, given) > 0
+
+
+def test_a_wrong_kind_is_refused():
+    with pytest.raises(ValueError, match="use_sigmoid='yes': expected True or False"):
+        KLDivergence(use_sigmoid='yes')

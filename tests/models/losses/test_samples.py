@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.dataset import BaseDataset
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.models.utils import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 
-from reviewkd_mm.models.losses.samples import class_labels, sample_indices
+from reviewkd_mm.models.losses.samples import OneLabelCheck, class_labels, sample_indices
 from tests.models.losses.drawing import samples
 
 
@@ -73,3 +74,40 @@ def test_an_index_that_is_missing():
 def test_an_index_beyond_the_data_set(index):
     with pytest.raises(ValueError, match=f'sample_idx={index}, but num_samples=8'):
         sample_indices(samples([0], [index]), torch.zeros(1, 4), 8)
+
+
+def multi_hot(*classes: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(classes), 4).sum(0).float()
+
+
+@pytest.mark.parametrize('labels', [[], [0, 2]])
+def test_an_image_of_several_labels_or_none_is_found_in_any_step(labels):
+    check = OneLabelCheck()
+    check(samples([0, 1]))
+    with pytest.raises(ValueError, match=f'an image has {len(labels)} labels'):
+        check([*samples([0, 1]), DataSample().set_gt_label(torch.tensor(labels).long())])
+
+
+def test_labels_that_are_scores_alone_are_read_once():
+    good, bad = (DataSample().set_gt_score(multi_hot(*classes)) for classes in ([1], [0, 2]))
+    with pytest.raises(ValueError, match=r'an image has 2\.0 labels'):
+        OneLabelCheck()([good, bad])
+    check = OneLabelCheck()
+    check([good])
+    check([bad])  # To read it a GPU would have to be waited for.
+
+
+def test_mixed_labels_are_those_of_one_image():
+    data = dict(inputs=list(torch.zeros(2, 3, 4, 4)), data_samples=samples([0, 1]))
+    mixing = ClsDataPreprocessor(
+        num_classes=2, batch_augments=dict(augments=[dict(type='Mixup', alpha=0.8)])
+    )
+    OneLabelCheck()(mixing(data, training=True)['data_samples'])
+    OneLabelCheck()([DataSample().set_gt_score(torch.tensor([0.3, 0.7]))])
+
+
+@pytest.mark.parametrize(
+    'given', [None, torch.zeros(2), [torch.zeros(2)], [DataSample()], [DetDataSample()]], ids=str
+)
+def test_samples_without_labels_of_images_pass(given):
+    OneLabelCheck()(given)
