@@ -25,6 +25,7 @@ from reviewkd_mm.models.distillers.checkpoint import (
     is_norm_state,
 )
 from reviewkd_mm.models.distillers.head_channels import check_head_channels
+from reviewkd_mm.models.distillers.learning_rates import check_constructor
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat
 from reviewkd_mm.models.distillers.probe import (
@@ -129,6 +130,7 @@ class Distiller(BaseModel):
         self.teacher_recorders = {name: given.teacher for name, given in settings.items()}
         self._student_has_weights = isinstance(student, nn.Module)
         self._loading: tuple[Sequence[str], list[str]] = (), []
+        self._told_layer_depth = False
         with forked_rng(SEED):
             self._teacher = build_teacher(
                 teacher,
@@ -191,7 +193,13 @@ class Distiller(BaseModel):
         """Initialise the student as if it were trained alone, then the connectors.
 
         A student that was given as a built model keeps its weights, and so does the teacher.
+
+        Raises:
+            ValueError: If the optimizer of a training was made from names that are not the
+                student's own, see :func:`check_constructor`.
         """
+        if not self._told_layer_depth:
+            check_constructor()
         if self.channels_last:
             # Random numbers are drawn in the order of the memory: the order of the student alone.
             set_memory_format(self.student, torch.contiguous_format)
@@ -204,6 +212,18 @@ class Distiller(BaseModel):
         if self.channels_last:
             set_memory_format(self.student, torch.channels_last)
             set_memory_format(self.transfers, torch.channels_last)
+
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Tell how deep a parameter lies, for MMPretrain's layer-wise learning-rate decay.
+
+        Args:
+            param_name (str): Its name here. One of a transfer counts as one of the student's head.
+
+        Returns:
+            tuple[int, int]: What the student says of it: the layer and the number of layers.
+        """
+        self._told_layer_depth = True
+        return self.student.get_layer_depth(param_name.removeprefix(STUDENT))
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor'
