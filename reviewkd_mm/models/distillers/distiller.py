@@ -117,7 +117,7 @@ class Distiller(BaseModel):
         settings = read_transfers(transfers)
         patterns = _read_patterns(allow_mismatch)
         built = _build_student(student, data_preprocessor)
-        if getattr(built, 'with_head', True) is False:
+        if _lacks_loss(built):
             raise ConfigError("student: the key 'head' is missing: without it no loss trains it")
         super().__init__(data_preprocessor=getattr(built, 'data_preprocessor', None))
         PixelFormat.of(self.data_preprocessor).check('student', image_channels(built))
@@ -142,6 +142,7 @@ class Distiller(BaseModel):
             )
             self._probe()
             self.transfers = self._build_transfers(settings, transfers_compile)
+        self.register_state_dict_post_hook(_name_as_alone)
         self.register_load_state_dict_post_hook(_check_loaded)
 
     def _probe(self) -> None:
@@ -448,6 +449,15 @@ def _build_student(
     return source.build('student')
 
 
+def _lacks_loss(student: nn.Module) -> bool:
+    """Tell whether a student's loss is that of a head which it does not have."""
+    if getattr(student, 'with_head', True):
+        return False
+    loss = inspect.unwrap(getattr(type(student), 'loss', None))
+    code = getattr(loss, '__code__', None)
+    return code is not None and 'head' in code.co_names
+
+
 def _read_patterns(given: str | Sequence[str]) -> tuple[str, ...]:
     patterns = [given] if isinstance(given, str) else given
     is_list = isinstance(patterns, Sequence)
@@ -460,6 +470,20 @@ def _read_patterns(given: str | Sequence[str]) -> tuple[str, ...]:
 
 def _patterns(prefix: str, patterns: Sequence[str]) -> list[str]:
     return [p.removeprefix(prefix) for p in patterns if p.startswith(prefix)]
+
+
+def _name_as_alone(distiller: Distiller, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Save the student's weights under the names that it saves them under alone.
+
+    A hook of the student may rename them in a dict of its own, which torch drops where the student
+    is part of another module.
+    """
+    if not distiller.student._state_dict_hooks:
+        return
+    prefix += STUDENT
+    found = [state.pop(name) for name in [*state] if name.startswith(prefix)]
+    keep = any(isinstance(value, nn.Parameter) for value in found)
+    state.update(distiller.student.state_dict(prefix=prefix, keep_vars=keep))
 
 
 def _check_loaded(distiller: Distiller, incompatible: Any) -> None:
