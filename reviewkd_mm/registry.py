@@ -98,7 +98,9 @@ OPTIM_WRAPPERS = Registry(
     'optimizer wrapper', root.OPTIM_WRAPPERS, ['reviewkd_mm.engine.optimizers']
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor', root.OPTIM_WRAPPER_CONSTRUCTORS
+    'optimizer wrapper constructor',
+    root.OPTIM_WRAPPER_CONSTRUCTORS,
+    ['reviewkd_mm.engine.optimizers'],
 )
 PARAM_SCHEDULERS = Registry('parameter scheduler', root.PARAM_SCHEDULERS)
 

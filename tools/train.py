@@ -69,6 +69,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> Config:
         cli.enable_amp(cfg)
     if args.auto_scale_lr:
         cli.enable_auto_scale_lr(cfg)
+    cli.adapt_optim_wrapper(cfg)
     return cfg
 
 
@@ -81,6 +82,7 @@ def main() -> None:
         check_classes(cfg)
         with cli.name_lost_data(cfg):
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+            cli.build_optim_wrapper(runner)
             runner.train()
 
 

@@ -13,6 +13,8 @@ from reviewkd_mm.cli.config_report import (
 from reviewkd_mm.cli.errors import readable_errors
 from reviewkd_mm.cli.images import find_images, name_drawings
 from reviewkd_mm.cli.training_options import (
+    adapt_optim_wrapper,
+    build_optim_wrapper,
     check_teacher,
     disable_validation,
     enable_amp,
@@ -26,7 +28,9 @@ from reviewkd_mm.cli.tta import enable_tta
 from reviewkd_mm.files.safe_loading import guard_loading
 
 __all__ = [
+    'adapt_optim_wrapper',
     'add_trust_argument',
+    'build_optim_wrapper',
     'check_before_training',
     'check_config',
     'check_teacher',

@@ -10,9 +10,15 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS, DefaultScope
+from mmengine.runner import Runner
 
 from reviewkd_mm.config import is_distiller
-from reviewkd_mm.errors import ConfigError, MissingFileError
+from reviewkd_mm.config.built_parts import find_class
+from reviewkd_mm.config.constructors import STUDENT_CONSTRUCTOR, is_for_student
+from reviewkd_mm.errors import ConfigError, MissingFileError, config_key
 from reviewkd_mm.files.whole_checkpoints import find_newest, is_whole
 
 AMP_WRAPPER = 'reviewkd_mm.AmpOptimWrapper'
@@ -94,7 +100,7 @@ def set_dataloaders(cfg: Config, pin_memory: bool = True, persistent_workers: bo
         pin_memory (bool): Whether memory may be pinned. Defaults to True.
         persistent_workers (bool): Whether workers may persist. Defaults to True.
     """
-    pin_memory = pin_memory and get_device() not in ('cpu', 'mps')
+    pin_memory = pin_memory and _has_accelerator()
     for name in DATALOADERS:
         dataloader = cfg.get(name)
         if not isinstance(dataloader, dict):
@@ -133,6 +139,46 @@ def enable_amp(cfg: Config) -> None:
         )
     wrapper['type'] = AMP_WRAPPER
     wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def adapt_optim_wrapper(cfg: Config) -> None:
+    """Let an ``optim_wrapper`` that was written for a network alone, or for a GPU, work here.
+
+    In a distiller's config a constructor gets the student alone, whose names it knows. Where there
+    is no accelerator, which MMEngine's AmpOptimWrapper asks for, that of this package replaces it.
+
+    Args:
+        cfg (Config): The config, changed in place.
+    """
+    wrapper = cfg.get('optim_wrapper')
+    if not isinstance(wrapper, dict):
+        return
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'):
+        constructor = wrapper.get('constructor')
+        if is_distiller(cfg.get('model') or {}) and is_for_student(constructor):
+            wrapper.update(constructor=STUDENT_CONSTRUCTOR, student_constructor=constructor)
+        kind = find_class(wrapper.get('type'), OPTIM_WRAPPERS)
+    if kind is AmpOptimWrapper and not _has_accelerator():
+        wrapper['type'] = AMP_WRAPPER
+        print_log(
+            f'optim_wrapper.type={AMP_WRAPPER!r}: the AmpOptimWrapper of MMEngine needs a GPU',
+            logger='current',
+        )
+
+
+def build_optim_wrapper(runner: Runner) -> None:
+    """Build the optimizer of a Runner, which would build it later and not name the config key.
+
+    Args:
+        runner (Runner): The runner; one of another class, whose strategy builds the optimizer, is
+            left as it is.
+
+    Raises:
+        ValueError: If the optimizer cannot be built, with the key ``optim_wrapper``.
+    """
+    if isinstance(runner, Runner):
+        with config_key('optim_wrapper'):
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
 
 
 def enable_auto_scale_lr(cfg: Config) -> None:
@@ -232,6 +278,10 @@ def set_launcher(cfg: Config, launcher: str) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
+
+
+def _has_accelerator() -> bool:
+    return get_device() not in ('cpu', 'mps')
 
 
 def _is_type(hook: object, name: str) -> bool:

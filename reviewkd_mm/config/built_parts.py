@@ -69,7 +69,7 @@ DEFAULT_TYPES = {
 }
 TAKEN_OUT = {
     root.HOOKS: ('priority',),
-    root.OPTIM_WRAPPERS: ('constructor', 'paramwise_cfg'),
+    root.OPTIM_WRAPPERS: ('constructor', 'student_constructor', 'paramwise_cfg'),
     root.PARAM_SCHEDULERS: ('convert_to_iter_based',),
 }
 MAY_LACK_TYPE = ('data_preprocessor', *LOOKED_UP)

@@ -9,8 +9,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.runner import Runner
 
 from reviewkd_mm import cli
+from reviewkd_mm.errors import ConfigError
+from tests.models.distillers.helpers import classifier, runner_cfg
 
 
 def make_config(**settings) -> Config:
@@ -131,6 +134,54 @@ def test_amp_keeps_a_configured_scale():
     cli.enable_amp(cfg)
 
     assert cfg.optim_wrapper.loss_scale == 512.0
+
+
+@pytest.mark.parametrize('kind', ['AmpOptimWrapper', 'mmengine.AmpOptimWrapper', AmpOptimWrapper])
+def test_amp_of_a_config_works_without_an_accelerator(device, kind):
+    wrapper = dict(type=kind, optimizer=dict(type='SGD', lr=0.1), loss_scale=512.0)
+    cfg = make_config(optim_wrapper=wrapper)
+
+    cli.adapt_optim_wrapper(cfg)
+
+    replaced = 'reviewkd_mm.AmpOptimWrapper' if device == 'cpu' else kind
+    assert cfg.optim_wrapper == dict(wrapper, type=replaced)
+
+
+@pytest.mark.parametrize('kind', [None, 'OptimWrapper', 'reviewkd_mm.AmpOptimWrapper', 'Unknown'])
+def test_another_wrapper_stays_as_it_is(kind):
+    wrapper = dict(type=kind, optimizer=dict(type='SGD', lr=0.1))
+    cfg = make_config(optim_wrapper=wrapper)
+
+    cli.adapt_optim_wrapper(cfg)
+
+    assert cfg.optim_wrapper == wrapper
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(paramwise_cfg=dict(bias_decay_mult=0.0)), 'ValueError: base_wd should not be None'),
+        (dict(constructor='NoSuchOne'), 'KeyError: .*NoSuchOne'),
+        (dict(optimizer=dict(type='SGD', lr='fast')), "TypeError: .*'str' and 'float'"),
+    ],
+)
+def test_an_optimizer_that_cannot_be_built_is_named(tmp_path, settings, message):
+    wrapper = {'optimizer': dict(type='SGD', lr=0.1), **settings}
+    runner = Runner.from_cfg(runner_cfg(classifier(), tmp_path, optim_wrapper=wrapper))
+
+    with pytest.raises(ConfigError, match=f'^optim_wrapper: {message}'):
+        cli.build_optim_wrapper(runner)
+
+
+def test_a_runner_trains_with_the_optimizer_that_was_built(tmp_path):
+    runner = Runner.from_cfg(runner_cfg(classifier(), tmp_path))
+
+    cli.build_optim_wrapper(runner)
+    built = runner.optim_wrapper
+    runner.train()
+
+    assert isinstance(built, OptimWrapper)
+    assert runner.optim_wrapper is built
 
 
 def test_amp_refuses_another_wrapper_by_name():

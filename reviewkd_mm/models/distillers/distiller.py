@@ -25,6 +25,7 @@ from reviewkd_mm.models.distillers.checkpoint import (
     is_norm_state,
 )
 from reviewkd_mm.models.distillers.head_channels import check_head_channels
+from reviewkd_mm.models.distillers.learning_rates import check_constructor
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat
 from reviewkd_mm.models.distillers.probe import (
@@ -116,7 +117,7 @@ class Distiller(BaseModel):
         settings = read_transfers(transfers)
         patterns = _read_patterns(allow_mismatch)
         built = _build_student(student, data_preprocessor)
-        if getattr(built, 'with_head', True) is False:
+        if _lacks_loss(built):
             raise ConfigError("student: the key 'head' is missing: without it no loss trains it")
         super().__init__(data_preprocessor=getattr(built, 'data_preprocessor', None))
         PixelFormat.of(self.data_preprocessor).check('student', image_channels(built))
@@ -129,6 +130,7 @@ class Distiller(BaseModel):
         self.teacher_recorders = {name: given.teacher for name, given in settings.items()}
         self._student_has_weights = isinstance(student, nn.Module)
         self._loading: tuple[Sequence[str], list[str]] = (), []
+        self._told_layer_depth = False
         with forked_rng(SEED):
             self._teacher = build_teacher(
                 teacher,
@@ -140,6 +142,7 @@ class Distiller(BaseModel):
             )
             self._probe()
             self.transfers = self._build_transfers(settings, transfers_compile)
+        self.register_state_dict_post_hook(_name_as_alone)
         self.register_load_state_dict_post_hook(_check_loaded)
 
     def _probe(self) -> None:
@@ -191,7 +194,13 @@ class Distiller(BaseModel):
         """Initialise the student as if it were trained alone, then the connectors.
 
         A student that was given as a built model keeps its weights, and so does the teacher.
+
+        Raises:
+            ValueError: If the optimizer of a training was made from names that are not the
+                student's own, see :func:`check_constructor`.
         """
+        if not self._told_layer_depth:
+            check_constructor()
         if self.channels_last:
             # Random numbers are drawn in the order of the memory: the order of the student alone.
             set_memory_format(self.student, torch.contiguous_format)
@@ -204,6 +213,18 @@ class Distiller(BaseModel):
         if self.channels_last:
             set_memory_format(self.student, torch.channels_last)
             set_memory_format(self.transfers, torch.channels_last)
+
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Tell how deep a parameter lies, for MMPretrain's layer-wise learning-rate decay.
+
+        Args:
+            param_name (str): Its name here. One of a transfer counts as one of the student's head.
+
+        Returns:
+            tuple[int, int]: What the student says of it: the layer and the number of layers.
+        """
+        self._told_layer_depth = True
+        return self.student.get_layer_depth(param_name.removeprefix(STUDENT))
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor'
@@ -428,6 +449,15 @@ def _build_student(
     return source.build('student')
 
 
+def _lacks_loss(student: nn.Module) -> bool:
+    """Tell whether a student's loss is that of a head which it does not have."""
+    if getattr(student, 'with_head', True):
+        return False
+    loss = inspect.unwrap(getattr(type(student), 'loss', None))
+    code = getattr(loss, '__code__', None)
+    return code is not None and 'head' in code.co_names
+
+
 def _read_patterns(given: str | Sequence[str]) -> tuple[str, ...]:
     patterns = [given] if isinstance(given, str) else given
     is_list = isinstance(patterns, Sequence)
@@ -440,6 +470,20 @@ def _read_patterns(given: str | Sequence[str]) -> tuple[str, ...]:
 
 def _patterns(prefix: str, patterns: Sequence[str]) -> list[str]:
     return [p.removeprefix(prefix) for p in patterns if p.startswith(prefix)]
+
+
+def _name_as_alone(distiller: Distiller, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Save the student's weights under the names that it saves them under alone.
+
+    A hook of the student may rename them in a dict of its own, which torch drops where the student
+    is part of another module.
+    """
+    if not distiller.student._state_dict_hooks:
+        return
+    prefix += STUDENT
+    found = [state.pop(name) for name in [*state] if name.startswith(prefix)]
+    keep = any(isinstance(value, nn.Parameter) for value in found)
+    state.update(distiller.student.state_dict(prefix=prefix, keep_vars=keep))
 
 
 def _check_loaded(distiller: Distiller, incompatible: Any) -> None:
