@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reviewkd_mm.errors import ConfigError
+from reviewkd_mm.models.distillers.padding import Padding
 
 # Attributes of MMEngine's and MMDetection's, of MMPretrain's, of OpenMMLab's MMSegmentation's.
 SWAPPED = ('_channel_conversion', 'to_rgb', 'channel_conversion')
@@ -72,8 +73,9 @@ class Renormalize(nn.Module):
     """Turn the student's batch into what the teacher's data_preprocessor would have made of it.
 
     One multiplication and addition per pixel, after the channels were reversed where the two
-    orders differ. What the student padded is filled with the teacher's padding value, at the
-    student's padded size. Where the formats agree the batch is passed on untouched.
+    orders differ. What the student's data_preprocessor padded is filled with the teacher's
+    padding value, at the student's padded size. Where the formats agree the batch is passed on
+    untouched.
 
     Args:
         student (PixelFormat): The format of the batch.
@@ -87,32 +89,43 @@ class Renormalize(nn.Module):
         if self.flip:
             mean, std = mean.flip(0), std.flip(0)
         scale, shift = std / teacher.std, (mean - teacher.mean) / teacher.std
-        self.register_buffer('scale', scale.float().view(-1, 1, 1), persistent=False)
-        self.register_buffer('shift', shift.float().view(-1, 1, 1), persistent=False)
+        # What is between the teacher's padding and the student's in the teacher's format.
+        gap = teacher.pad_value - (scale * student.pad_value + shift)
+        for name, values in (('scale', scale), ('shift', shift), ('gap', gap)):
+            self.register_buffer(name, values.float().view(-1, 1, 1), persistent=False)
+        self.padding = Padding(student.pad_value)
         self.pad_value = teacher.pad_value
         self.same_pixels = not self.flip and bool((scale == 1).all() and (shift == 0).all())
         self.identity = self.same_pixels and student.pad_value == teacher.pad_value
+
+    def follow(self, data_preprocessor: nn.Module) -> None:
+        """Learn what the student's data_preprocessor pads, where that makes a difference.
+
+        Args:
+            data_preprocessor (nn.Module): The module, which makes the batches.
+        """
+        if not self.identity:
+            self.padding.follow(data_preprocessor)
 
     def forward(self, inputs: Tensor, data_samples: Sequence | None = None) -> Tensor:
         """Map a batch.
 
         Args:
             inputs (Tensor): The student's batch (N, C, H, W), normalised and padded.
-            data_samples (Sequence, optional): The samples, whose ``img_shape`` tells the image
-                from its padding. Defaults to None, which means that nothing is padded.
+            data_samples (Sequence, optional): The samples, as the data_preprocessor that is
+                followed gave them. Defaults to None, which means that nothing is padded.
 
         Returns:
             Tensor: The teacher's batch (N, C, H, W).
         """
         if self.identity:
             return inputs
-        if self.same_pixels:
-            outputs = inputs.clone()
-        else:
+        outputs = inputs
+        if not self.same_pixels:
             outputs = inputs.flip(1) if self.flip else inputs
             outputs = outputs * self.scale.to(inputs.dtype) + self.shift.to(inputs.dtype)
-        for image, sample in zip(outputs, data_samples or (), strict=False):
-            height, width = getattr(sample, 'img_shape', image.shape[-2:])[:2]
-            image[:, height:] = self.pad_value
-            image[:, :, width:] = self.pad_value
-        return outputs
+        areas = self.padding.areas(inputs, data_samples)
+        if areas is None:
+            return outputs
+        outputs = outputs + (1 - areas) * self.gap.to(inputs.dtype)
+        return outputs.masked_fill(areas == 0, self.pad_value)

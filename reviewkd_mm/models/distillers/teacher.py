@@ -218,7 +218,9 @@ def build_teacher(
     elif checkpoint is not None:
         load_weights(model, checkpoint, 'teacher_ckpt', allow_mismatch, trust_checkpoint)
         check_finite(model, f"teacher_ckpt='{checkpoint}'")
-    return FrozenTeacher(model, Renormalize(pixels, teacher_pixels), options)
+    renormalize = Renormalize(pixels, teacher_pixels)
+    renormalize.follow(student_preprocessor)
+    return FrozenTeacher(model, renormalize, options)
 
 
 def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:
