@@ -119,7 +119,8 @@ class Distiller(BaseModel):
         if getattr(built, 'with_head', True) is False:
             raise ConfigError("student: the key 'head' is missing: without it no loss trains it")
         super().__init__(data_preprocessor=getattr(built, 'data_preprocessor', None))
-        PixelFormat.of(self.data_preprocessor).check('student', image_channels(built))
+        channels = image_channels(built)
+        PixelFormat.of(self.data_preprocessor).check('student', channels)
         self.student = built
         with config_key('task_loss_weight'):
             self.task_loss_weight = check_loss_weight(task_loss_weight)
@@ -134,6 +135,7 @@ class Distiller(BaseModel):
                 teacher,
                 teacher_ckpt,
                 self.data_preprocessor,
+                channels,
                 _patterns('teacher.', patterns),
                 options,
                 trust_checkpoint,

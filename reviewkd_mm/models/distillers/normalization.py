@@ -21,7 +21,7 @@ class PixelFormat:
     """How a data_preprocessor writes pixels.
 
     Args:
-        mean (Tensor): Mean of each channel (1 or 3 of them) in the order of its output.
+        mean (Tensor): Mean of each channel, or one of all of them, in the order of its output.
         std (Tensor): Standard deviation, likewise.
         swapped (bool): Whether it reverses the channels that it is given.
         pad_value (float): What it writes beside an image, after normalising.
@@ -61,8 +61,7 @@ class PixelFormat:
         """
         for name, values in (('mean', self.mean), ('std', self.std)):
             where = f'{role}.data_preprocessor.{name}={values.tolist()}'
-            # The first convolution of some networks reads several pixels as channels.
-            if len(values) not in (1, 3, channels):
+            if len(values) not in (1, channels):
                 raise ConfigError(f'{where}: expected one number, or one for each channel')
             if not values.isfinite().all() or (name == 'std' and (values <= 0).any()):
                 more = ' greater than 0' if name == 'std' else ''

@@ -36,6 +36,8 @@ RANDOM = 'random'
 PHOTOGRAPHS = PixelFormat(
     torch.tensor([118.0]), torch.tensor([57.5]), swapped=False, pad_value=0.0
 )
+# A grey image is shown to a teacher of colour images in three equal channels.
+GREY, COLOUR = 1, 3
 PRETRAINED = ('Pretrained', PretrainedInit)
 
 
@@ -102,7 +104,7 @@ class FrozenTeacher:
             for recorder in recorders:
                 stack.enter_context(recorder.recording(self.model))
             stack.enter_context(self.options.precision(inputs.device.type))
-            self._run(self.model, self.renormalize(inputs, data_samples))
+            self._run(self.model, self._prepare(inputs, data_samples))
 
     def record_images(self, recorders: Iterable[Recorder], images: Tensor) -> None:
         """Run the teacher on images of its own format, to see what its taps give.
@@ -127,7 +129,7 @@ class FrozenTeacher:
         # The next training step puts it into the mode that it trains in.
         self.model.eval()
         with self.options.precision(inputs.device.type):
-            images = self.renormalize(inputs, data_samples)
+            images = self._prepare(inputs, data_samples)
             return self.model(images, data_samples, mode='predict')
 
     def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -145,6 +147,13 @@ class FrozenTeacher:
         if isinstance(self.model, BaseModel):
             # Its data_preprocessor keeps the device apart, for a use of the teacher by itself.
             self.model._set_device(next(self.model.parameters()).device)
+
+    def _prepare(self, inputs: Tensor, data_samples: Sequence | None) -> Tensor:
+        """Make the teacher's images of the student's batch."""
+        images = self.renormalize(inputs, data_samples)
+        if images.shape[1] == GREY and image_channels(self.model) == COLOUR:
+            images = images.repeat(1, COLOUR, 1, 1)
+        return images
 
     def _follow(self, inputs: Tensor) -> None:
         """Move to the device of the images: FSDP moves the student without ``nn.Module.to``."""
@@ -167,6 +176,7 @@ def build_teacher(
     teacher: Mapping | str | Path | nn.Module,
     checkpoint: str | Path | None,
     student_preprocessor: BaseDataPreprocessor,
+    student_channels: int,
     allow_mismatch: Sequence[str] = (),
     options: TeacherOptions | None = None,
     trust_checkpoint: bool = False,
@@ -179,6 +189,7 @@ def build_teacher(
             ones; None for those of the config path's metafile, or the model's own.
         student_preprocessor (BaseDataPreprocessor): The student's. A teacher without a
             data_preprocessor is taken to be normalised likewise.
+        student_channels (int): Number of channels of the student's images.
         allow_mismatch (Sequence[str]): Patterns of the teacher's parameter names that the
             checkpoint need not fit. Defaults to ().
         options (TeacherOptions, optional): How it is run. Defaults to None.
@@ -188,7 +199,7 @@ def build_teacher(
         FrozenTeacher: The teacher.
 
     Raises:
-        ValueError: If no checkpoint is known.
+        ValueError: If no checkpoint is known, or the student's images have other channels.
         FileNotFoundError: If the checkpoint does not exist.
         RuntimeError: If the checkpoint does not fit.
     """
@@ -209,10 +220,12 @@ def build_teacher(
         _check_known(teacher, checkpoint)
         own_pixels = source.cfg.get('data_preprocessor') is not None
         model = source.build('teacher')
+    channels = image_channels(model)
+    _check_channels(student_channels, channels)
     teacher_pixels = pixels
     if own_pixels:
         teacher_pixels = PixelFormat.of(model.data_preprocessor)
-        teacher_pixels.check('teacher', image_channels(model))
+        teacher_pixels.check('teacher', channels)
     if checkpoint == RANDOM:
         _randomize(model, teacher_pixels)
     elif checkpoint is not None:
@@ -221,6 +234,15 @@ def build_teacher(
     renormalize = Renormalize(pixels, teacher_pixels)
     renormalize.follow(student_preprocessor)
     return FrozenTeacher(model, renormalize, options)
+
+
+def _check_channels(student: int, teacher: int) -> None:
+    if student == teacher or (student, teacher) == (GREY, COLOUR):
+        return
+    raise ConfigError(
+        f"teacher: its images have {teacher} channel{'s' * (teacher != 1)}, the student's "
+        f'{student}: expected the same number, or {GREY} and {COLOUR} of a student of grey images'
+    )
 
 
 def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:

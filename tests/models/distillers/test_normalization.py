@@ -14,7 +14,9 @@ from mmengine.model import BaseDataPreprocessor, ImgDataPreprocessor
 from mmengine.structures import BaseDataElement, InstanceData
 from mmpretrain.models.utils import ClsDataPreprocessor, SelfSupDataPreprocessor
 from mmpretrain.structures import DataSample
+from torch import nn
 
+from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.distillers.normalization import PixelFormat, Renormalize
 from tests.models.distillers.helpers import (
     PIXELS,
@@ -22,6 +24,7 @@ from tests.models.distillers.helpers import (
     build,
     build_distiller,
     classifier,
+    review,
     teacher_classifier,
 )
 from tests.numbers import assert_close64
@@ -391,3 +394,56 @@ def test_teacher_without_a_data_preprocessor_takes_the_students(built):
     distiller.loss(inputs, samples)
 
     assert seen[0] is inputs
+
+
+class Stem(nn.Module):
+    """A backbone for images of any number of channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.conv(x),)
+
+
+def reading(channels: int, **kwargs) -> dict:
+    pixels = dict(mean=[100.0] * channels, std=[50.0] * channels)
+    cfg = classifier(backbone=dict(type=Stem, channels=channels), data_preprocessor=pixels)
+    cfg['head']['in_channels'] = 8
+    cfg.update(kwargs)
+    return cfg
+
+
+def pair(student: dict, teacher: dict):
+    transfers = dict(review=review(student='backbone', teacher='backbone'))
+    return build_distiller(student=student, teacher=teacher, transfers=transfers)
+
+
+@pytest.mark.parametrize(('student', 'teacher'), [(3, 1), (4, 3), (3, 4), (1, 4)])
+def test_images_of_other_channels_are_named_at_build(student, teacher):
+    expected = f"^teacher: its images have {teacher} channels?, the student's {student}: "
+
+    with pytest.raises(ConfigError, match=expected):
+        pair(reading(student), reading(teacher))
+
+
+def test_means_of_another_number_of_channels_are_named_at_build():
+    teacher = reading(4, data_preprocessor=dict(PIXELS))
+
+    with pytest.raises(ConfigError, match=r'^teacher\.data_preprocessor\.mean=.* each channel'):
+        pair(reading(4), teacher)
+
+
+@pytest.mark.parametrize('own', [dict(PIXELS), dict(mean=[100.0], std=[50.0]), None], ids=str)
+def test_a_teacher_of_colour_images_sees_grey_ones_in_three_channels(own):
+    teacher = reading(3, data_preprocessor=own)
+    distiller = pair(reading(1), teacher).double()
+    data = dict(inputs=torch.stack(images(((32, 32),) * 2))[:, :1], data_samples=batch(2)[1])
+    pixels = own or dict(mean=[100.0], std=[50.0])
+    repeated = dict(inputs=data['inputs'].repeat(1, 3, 1, 1))
+
+    actual = teachers_input(distiller, data)
+
+    expected = ClsDataPreprocessor(**pixels).double()(repeated)['inputs']
+    assert_close64(actual, expected, FACTORS)
