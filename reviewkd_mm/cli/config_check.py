@@ -244,7 +244,8 @@ def _measure_distiller(
 ) -> None:
     for role in ('student', 'teacher'):
         given = model_cfg[role]
-        network = _measure(getattr(distiller, role), check.image_size, flops)
+        size = distiller.teacher_size(check.image_size) if role == 'teacher' else check.image_size
+        network = _measure(getattr(distiller, role), size, flops)
         network.config = str(given) if isinstance(given, (str, Path)) else None
         check.networks[role] = network
     check.transfer_parameters = count_parameters(distiller.transfers)

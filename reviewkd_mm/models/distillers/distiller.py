@@ -175,6 +175,14 @@ class Distiller(BaseModel):
         """The teacher, which is no submodule."""
         return self._teacher.model
 
+    def teacher_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of the teacher's images.
+
+        Args:
+            size (tuple[int, int]): (height, width) of the student's.
+        """
+        return self._teacher.options.size or size
+
     def teacher_step(self, data: dict | tuple | list) -> Any:
         """Let the teacher predict on a batch, as ``val_step`` lets the student.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reviewkd_mm.errors import ConfigError
@@ -73,16 +74,26 @@ class Renormalize(nn.Module):
 
     One multiplication and addition per pixel, after the channels were reversed where the two
     orders differ. What the student's data_preprocessor padded is filled with the teacher's
-    padding value, at the student's padded size. Where the formats agree the batch is passed on
-    untouched.
+    padding value. Where formats and sizes agree the batch is passed on untouched.
 
     Args:
         student (PixelFormat): The format of the batch.
         teacher (PixelFormat): The format that the teacher was trained with.
+        size (tuple[int, int], optional): Height and width of the teacher's batch. Defaults to
+            None, which means the student's padded size.
+        interpolation (str): The mode of ``torch.nn.functional.interpolate`` that resizes it.
+            Defaults to ``'bilinear'``.
     """
 
-    def __init__(self, student: PixelFormat, teacher: PixelFormat) -> None:
+    def __init__(
+        self,
+        student: PixelFormat,
+        teacher: PixelFormat,
+        size: tuple[int, int] | None = None,
+        interpolation: str = 'bilinear',
+    ) -> None:
         super().__init__()
+        self.size, self.interpolation = size, interpolation
         self.flip = student.swapped != teacher.swapped
         mean, std = student.mean, student.std
         if self.flip:
@@ -103,7 +114,7 @@ class Renormalize(nn.Module):
         Args:
             data_preprocessor (nn.Module): The module, which makes the batches.
         """
-        if not self.identity:
+        if not self.identity or self.size:
             self.padding.follow(data_preprocessor)
 
     def forward(self, inputs: Tensor, data_samples: Sequence | None = None) -> Tensor:
@@ -117,13 +128,38 @@ class Renormalize(nn.Module):
         Returns:
             Tensor: The teacher's batch (N, C, H, W).
         """
-        if self.identity:
+        if self.identity and not self.size:
             return inputs
+        areas = self.padding.areas(inputs, data_samples)
+        outputs = inputs if self.identity else self._normalize(inputs, areas)
+        return self.resize(outputs, areas)
+
+    def resize(self, images: Tensor, areas: Tensor | None = None) -> Tensor:
+        """Resize the teacher's images, each without what is padded beside it.
+
+        Args:
+            images (Tensor): Batch (N, C, H, W) in the teacher's format.
+            areas (Tensor, optional): How much of each pixel is image (N, 1, H, W), see
+                :meth:`Padding.areas`. Defaults to None, which means all of it.
+
+        Returns:
+            Tensor: Batch in the teacher's size, padded in proportion.
+        """
+        if not self.size or images.shape[-2:] == self.size:
+            return images
+        if areas is None:
+            return F.interpolate(images, self.size, mode=self.interpolation)
+        # The weights of the pixels beside the image go to those inside.
+        images, areas = (
+            F.interpolate(x, self.size, mode=self.interpolation) for x in (images * areas, areas)
+        )
+        return (images / areas).masked_fill(areas <= 0.5, self.pad_value)
+
+    def _normalize(self, inputs: Tensor, areas: Tensor | None) -> Tensor:
         outputs = inputs
         if not self.same_pixels:
             outputs = inputs.flip(1) if self.flip else inputs
             outputs = outputs * self.scale.to(inputs.dtype) + self.shift.to(inputs.dtype)
-        areas = self.padding.areas(inputs, data_samples)
         if areas is None:
             return outputs
         outputs = outputs + (1 - areas) * self.gap.to(inputs.dtype)

@@ -79,6 +79,38 @@ class Padding:
         return torch.cat([inputs, areas.expand(-1, *inputs.shape[1:])]), samples
 
 
+def resized_samples(
+    data_samples: Sequence | None, old: Sequence[int], new: Sequence[int]
+) -> Sequence | None:
+    """Return samples that fit a batch which was resized, for a model that predicts on it.
+
+    Args:
+        data_samples (Sequence, optional): The samples.
+        old (Sequence[int]): Height and width of the batch before.
+        new (Sequence[int]): Height and width of it now.
+
+    Returns:
+        Sequence | None: Copies, or what was given where the size is the same.
+    """
+    if not data_samples or tuple(old) == tuple(new):
+        return data_samples
+    height, width = new[0] / old[0], new[1] / old[1]
+    # As MMDetection, MMSegmentation and MMCV order the sides.
+    scales = {
+        **dict.fromkeys(('img_shape', 'pad_shape', 'batch_input_shape'), (height, width)),
+        **dict.fromkeys(('padding_size', 'img_padding_size'), (width, width, height, height)),
+    }
+    copies = [sample.clone() for sample in data_samples]
+    for sample in copies:
+        for key, value in list(sample.metainfo_items()):
+            if key == 'scale_factor':
+                sample.set_metainfo({key: (value[0] * width, value[1] * height)})
+            elif key in scales and value is not None:
+                sides = zip(value, scales[key], strict=False)
+                sample.set_metainfo({key: tuple(round(side * scale) for side, scale in sides)})
+    return copies
+
+
 def _take_areas(augment: nn.Module, args: tuple, output: tuple) -> tuple | None:
     count = len(_noted(args[1]))
     if not count:

@@ -21,7 +21,9 @@ from reviewkd_mm.models.distillers.checkpoint import (
 )
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat, Renormalize
+from reviewkd_mm.models.distillers.padding import resized_samples
 from reviewkd_mm.models.distillers.probe import (
+    IMAGE_SIZES,
     Forward,
     dummy_images,
     image_channels,
@@ -82,8 +84,9 @@ class FrozenTeacher:
             RuntimeError: If no forward reaches a tap.
         """
         parameter = next(self.model.parameters(), torch.empty(0))
+        sizes = (self.options.size,) if self.options.size else IMAGE_SIZES
         with self.options.precision(parameter.device.type):
-            self._forward = probe(self.model, recorders)
+            self._forward = probe(self.model, recorders, sizes)
         self._run = torch.compile(self._forward) if self.options.compile else self._forward
 
     @torch.no_grad()
@@ -111,8 +114,10 @@ class FrozenTeacher:
 
         Args:
             recorders (Iterable[Recorder]): The teacher's recorders.
-            images (Tensor): Images (N, C, H, W) on the teacher's device.
+            images (Tensor): Images (N, C, H, W) on the teacher's device, in the size of the
+                student's.
         """
+        images = self.renormalize.resize(images)
         record_images(self.model, recorders, self._forward, images)
 
     @torch.no_grad()
@@ -130,7 +135,8 @@ class FrozenTeacher:
         self.model.eval()
         with self.options.precision(inputs.device.type):
             images = self._prepare(inputs, data_samples)
-            return self.model(images, data_samples, mode='predict')
+            samples = resized_samples(data_samples, inputs.shape[-2:], images.shape[-2:])
+            return self.model(images, samples, mode='predict')
 
     def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
         """Move or cast the teacher, as ``nn.Module._apply`` does.
@@ -231,7 +237,8 @@ def build_teacher(
     elif checkpoint is not None:
         load_weights(model, checkpoint, 'teacher_ckpt', allow_mismatch, trust_checkpoint)
         check_finite(model, f"teacher_ckpt='{checkpoint}'")
-    renormalize = Renormalize(pixels, teacher_pixels)
+    options = options or TeacherOptions()
+    renormalize = Renormalize(pixels, teacher_pixels, options.size, options.interpolation)
     renormalize.follow(student_preprocessor)
     return FrozenTeacher(model, renormalize, options)
 
