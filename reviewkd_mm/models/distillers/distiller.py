@@ -61,7 +61,8 @@ class Distiller(BaseModel):
         transfers (dict): Keys and values of :class:`TransferSettings` by name.
         teacher_ckpt (str | Path, optional): Path or URL of the teacher's weights, or
             ``'random'``. Defaults to None, which means those that the metafile of a
-            ``'pkg::path'`` names, or the built model's own.
+            ``'pkg::path'`` names, those of the teacher's own ``init_cfg`` or ``pretrained``, or
+            the built model's own.
         teacher_options (dict, optional): How the teacher is run, see :class:`TeacherOptions`.
             Defaults to None, which means as it is.
         data_preprocessor (dict, optional): Given to a student config that lacks one. Defaults

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseDataPreprocessor, BaseModel, PretrainedInit
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from reviewkd_mm.config.parts import PRETRAINED
 from reviewkd_mm.errors import ConfigError, MissingFileError
 from reviewkd_mm.models.distillers.checkpoint import (
     check_checkpoint_exists,
@@ -21,6 +22,7 @@ from reviewkd_mm.models.distillers.checkpoint import (
 )
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat, Renormalize
+from reviewkd_mm.models.distillers.own_weights import find_own_weights, without_own_weights
 from reviewkd_mm.models.distillers.padding import resized_samples
 from reviewkd_mm.models.distillers.probe import (
     IMAGE_SIZES,
@@ -40,7 +42,6 @@ PHOTOGRAPHS = PixelFormat(
 )
 # A grey image is shown to a teacher of colour images in three equal channels.
 GREY, COLOUR = 1, 3
-PRETRAINED = ('Pretrained', PretrainedInit)
 
 
 class FrozenTeacher:
@@ -192,7 +193,8 @@ def build_teacher(
     Args:
         teacher (dict | str | Path | nn.Module): A model config, a config path or a model.
         checkpoint (str | Path, optional): Path or URL of its weights; ``'random'`` for random
-            ones; None for those of the config path's metafile, or the model's own.
+            ones; None for those of the config path's metafile, of the config's own ``init_cfg``
+            or ``pretrained``, or the model's own.
         student_preprocessor (BaseDataPreprocessor): The student's. A teacher without a
             data_preprocessor is taken to be normalised likewise.
         student_channels (int): Number of channels of the student's images.
@@ -216,6 +218,7 @@ def build_teacher(
         )
     checkpoint = str(checkpoint) if isinstance(checkpoint, Path) else checkpoint
     pixels = PixelFormat.of(student_preprocessor)
+    own_weights = None
     if isinstance(teacher, nn.Module):
         model = teacher
         # MMEngine gives a model that was built without a data_preprocessor one that does nothing.
@@ -223,7 +226,10 @@ def build_teacher(
     else:
         source = read_source('teacher', teacher)
         checkpoint = checkpoint or source.checkpoint
-        _check_known(teacher, checkpoint)
+        own_weights = None if checkpoint else find_own_weights(source.cfg)
+        if own_weights is None:
+            _check_known(teacher, checkpoint)
+            without_own_weights(source.cfg)
         own_pixels = source.cfg.get('data_preprocessor') is not None
         model = source.build('teacher')
     channels = image_channels(model)
@@ -237,6 +243,8 @@ def build_teacher(
     elif checkpoint is not None:
         load_weights(model, checkpoint, 'teacher_ckpt', allow_mismatch, trust_checkpoint)
         check_finite(model, f"teacher_ckpt='{checkpoint}'")
+    elif own_weights is not None:
+        own_weights.load(model, allow_mismatch, trust_checkpoint)
     options = options or TeacherOptions()
     renormalize = Renormalize(pixels, teacher_pixels, options.size, options.interpolation)
     renormalize.follow(student_preprocessor)
