@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from reviewkd_mm.config.coco_data import SETTING, resolve_coco_data
-from reviewkd_mm.config.files import CONFIG_FOLDERS, parse_config
+from reviewkd_mm.config.files import CONFIG_FOLDERS, parse_config, resolve_paths
 from reviewkd_mm.config.parts import walk
 from reviewkd_mm.errors import ConfigError, MissingFileError
 
@@ -58,6 +58,7 @@ def load_config(path: str, options: dict[str, Any] | None = None) -> Config:
         if doubt and os.environ.get('RANK', '0') == '0':
             print(f'warning: --cfg-options {key}: {doubt}', file=sys.stderr)
     cfg.merge_from_dict(options or {})
+    resolve_paths(cfg)
     return resolve_coco_data(cfg)
 
 

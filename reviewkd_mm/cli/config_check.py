@@ -33,6 +33,7 @@ from reviewkd_mm.config.files import CONFIG_FOLDERS
 from reviewkd_mm.errors import ConfigError, find_user_error
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.model_source import read_source
+from reviewkd_mm.models.distillers.own_weights import find_own_weights
 from reviewkd_mm.models.distillers.teacher import PRETRAINED, RANDOM
 
 DEFAULT_SIZE = (224, 224)
@@ -189,11 +190,18 @@ def _has_teacher_weights(check: ConfigCheck, model_cfg: Mapping) -> bool:
     Without a name it is for the distiller to refuse.
     """
     checkpoint = model_cfg.get('teacher_ckpt')
-    checkpoint = checkpoint or read_source('teacher', model_cfg['teacher']).checkpoint
+    key, source = 'teacher_ckpt', read_source('teacher', model_cfg['teacher'])
+    checkpoint = checkpoint or source.checkpoint
+    own = None if checkpoint else find_own_weights(source.cfg)
+    if own is not None:
+        key, checkpoint = f'teacher.{own.key}', own.checkpoint
+        if checkpoint is None:  # Building it would fetch them.
+            check.downloads.append(key)
+            return False
     if checkpoint in (None, RANDOM):
         return True
     checkpoint = str(checkpoint)
-    missing = _note_weights(check, 'teacher_ckpt', checkpoint)
+    missing = _note_weights(check, key, checkpoint)
     return not missing and not is_remote(checkpoint)
 
 
@@ -244,7 +252,8 @@ def _measure_distiller(
 ) -> None:
     for role in ('student', 'teacher'):
         given = model_cfg[role]
-        network = _measure(getattr(distiller, role), check.image_size, flops)
+        size = distiller.teacher_size(check.image_size) if role == 'teacher' else check.image_size
+        network = _measure(getattr(distiller, role), size, flops)
         network.config = str(given) if isinstance(given, (str, Path)) else None
         check.networks[role] = network
     check.transfer_parameters = count_parameters(distiller.transfers)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config
 
 from reviewkd_mm.config.coco_data import resolve_coco_data
+from reviewkd_mm.config.parts import PRETRAINED, walk
 from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.registry import SCOPE
 from reviewkd_mm.version_check import how_to_install
@@ -28,7 +30,7 @@ def read_config(file: str | Path) -> Config:
     Returns:
         Config: The config, as the Runner takes it.
     """
-    return resolve_coco_data(parse_config(file))
+    return resolve_coco_data(resolve_paths(parse_config(file)))
 
 
 def parse_config(file: str | Path) -> Config:
@@ -58,6 +60,31 @@ def parse_config(file: str | Path) -> Config:
             f"{file}: its _base_ needs the package '{missing[1]}', which is not installed"
             f'{how_to_install(missing[1])}'
         ) from error
+
+
+def resolve_paths(cfg: Config) -> Config:
+    """Look for models and weights of a relative path beside the config file too.
+
+    Args:
+        cfg (Config): The config, changed in place. What is in the working folder, or in neither,
+            stays as it is.
+
+    Returns:
+        Config: The config.
+    """
+    model = cfg.get('model')
+    if cfg.filename is None or not isinstance(model, Mapping):
+        return cfg
+    folder = Path(cfg.filename).absolute().parent
+    places = [(model, key) for key in ('student', 'teacher', 'teacher_ckpt')]
+    for _, part in [('', model), *walk(model, '')]:
+        if isinstance(part, Mapping) and part.get('type') in PRETRAINED:
+            places.append((part, 'checkpoint'))
+    for part, key in places:
+        path = part.get(key)
+        if isinstance(path, str) and not Path(path).exists() and (folder / path).is_file():
+            part[key] = str(folder / path)
+    return cfg
 
 
 def config_root(package: str) -> Path:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmengine.model import PretrainedInit
+
+# Types of an init_cfg that loads weights.
+PRETRAINED = ('Pretrained', PretrainedInit)
+
 
 def is_distiller(model: Mapping) -> bool:
     """Return whether a model config is a distiller's: it has a student and a teacher."""

@@ -17,7 +17,7 @@ from reviewkd_mm.inference.attention import StageMaps, StageReader, choose_trans
 from reviewkd_mm.inference.build import build_predictor
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.checkpoint import load_weights, read_checkpoint
-from reviewkd_mm.models.distillers.teacher_options import OLD_NAMES
+from reviewkd_mm.models.distillers.teacher_options import OLD_NAMES, TeacherOptions
 from reviewkd_mm.registry import MODELS
 
 # How a training runs its models, which changes little of what they compute, or what they compute
@@ -142,6 +142,11 @@ def _build_distiller(cfg: Config, student: nn.Module) -> Distiller:
     """Build the distiller around a student, on the student's device, in eval mode."""
     device = next(student.parameters()).device
     model = {key: value for key, value in cfg.model.items() if key not in RUN_OPTIONS}
+    old = {key: cfg.model[key] for key in OLD_NAMES if key in cfg.model}
+    options = TeacherOptions.of(cfg.model.get('teacher_options'), old)
+    model['teacher_options'] = TeacherOptions(
+        input_size=options.input_size, interpolation=options.interpolation
+    )
     # Teacher and connectors are built on the CPU, where a student must be to be tried with them.
     model['student'] = student.cpu()
     with MODELS.root.switch_scope_and_registry(cfg.get('default_scope')) as registry:

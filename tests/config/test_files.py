@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from reviewkd_mm.cli.config import load_config
 from reviewkd_mm.config import (
     check_classes,
     parse_config,
@@ -238,3 +239,48 @@ def test_another_missing_module_is_no_missing_package_of_a_base(tmp_path):
 
     with pytest.raises(ModuleNotFoundError, match=r"^No module named 'some'$"):
         parse_config(path)
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch) -> Path:
+    """Write a config of relative paths, with the files beside it, and work elsewhere."""
+    folder, elsewhere = tmp_path / 'configs', tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    (folder / 'weights').mkdir(parents=True)
+    for name in ('weights/teacher.pth', 'weights/backbone.pth', 'teacher.py'):
+        (folder / name).touch()
+    pretrained = dict(type='Pretrained', checkpoint='weights/backbone.pth')
+    model = dict(
+        student=dict(type='A', backbone=dict(init_cfg=pretrained)),
+        teacher='teacher.py',
+        teacher_ckpt='weights/teacher.pth',
+    )
+    (folder / 'pair.py').write_text(f'model = {model!r}')
+    monkeypatch.chdir(elsewhere)
+    return folder
+
+
+def paths_of(cfg: Config) -> list[str]:
+    init_cfg = cfg.model.student.backbone.init_cfg
+    return [cfg.model.teacher, cfg.model.teacher_ckpt, init_cfg.checkpoint]
+
+
+@pytest.mark.parametrize('read', [read_config, lambda file: load_config(str(file))])
+def test_relative_paths_are_looked_for_beside_the_config_too(beside, read):
+    names = ['teacher.py', 'weights/teacher.pth', 'weights/backbone.pth']
+
+    cfg = read(beside / 'pair.py')
+
+    assert paths_of(cfg) == [str(beside / name) for name in names]
+
+
+def test_a_file_in_the_working_folder_comes_before(beside):
+    Path('teacher.py').touch()
+
+    assert paths_of(read_config(beside / 'pair.py'))[0] == 'teacher.py'
+
+
+def test_a_path_that_is_nowhere_stays_as_it_is(beside):
+    (beside / 'weights/teacher.pth').unlink()
+
+    assert paths_of(read_config(beside / 'pair.py'))[1] == 'weights/teacher.pth'

@@ -28,6 +28,8 @@ def load_weights(
     key: str,
     allow_mismatch: Sequence[str] = (),
     trust: bool = False,
+    prefix: str = '',
+    allow_more: bool = False,
 ) -> None:
     """Load a checkpoint into a model, all of it.
 
@@ -39,6 +41,9 @@ def load_weights(
         allow_mismatch (Sequence[str]): Patterns of parameter names, such as ``'head.fc.*'``,
             that may be missing, unexpected, or of another shape. Defaults to ().
         trust (bool): Whether code in the file may run. Defaults to False.
+        prefix (str): What the names of the weights start with; others are left out. Defaults to
+            ``''``.
+        allow_more (bool): Whether the checkpoint may hold more. Defaults to False.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -46,6 +51,7 @@ def load_weights(
             another shape.
     """
     weights = model_weights(read_checkpoint(checkpoint, key, trust))
+    weights = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
     drop_allowed_shapes(weights, model.state_dict(), allow_mismatch)
     errors: list[str] = []
     missing, unexpected = [], []
@@ -53,6 +59,7 @@ def load_weights(
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:  # torch's answer to a shape that differs
         errors = str(error).splitlines()[1:]
+    unexpected = [] if allow_more else unexpected
     problems = describe_mismatch(missing, unexpected, errors, allow_mismatch)
     if problems:
         where = f"{key}='{checkpoint}'"
@@ -140,8 +147,20 @@ def check_checkpoint_exists(checkpoint: str, key: str) -> None:
         )
     beside = sorted(file.name for file in path.parent.glob('*.pth'))
     raise MissingFileError(
-        f"{key}='{checkpoint}': there is no such file; {did_you_mean(path.name, beside)}"
+        f"{key}='{checkpoint}': there is no such file{looked_in(path)}; "
+        f'{did_you_mean(path.name, beside)}'
     )
+
+
+def looked_in(path: Path) -> str:
+    """Say where a relative path was looked for, nothing of an absolute one.
+
+    Args:
+        path (Path): A path of a config.
+    """
+    if path.is_absolute():
+        return ''
+    return f" in '{path.absolute().parent}', nor beside the config file"
 
 
 def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -62,7 +62,8 @@ class Distiller(BaseModel):
         transfers (dict): Keys and values of :class:`TransferSettings` by name.
         teacher_ckpt (str | Path, optional): Path or URL of the teacher's weights, or
             ``'random'``. Defaults to None, which means those that the metafile of a
-            ``'pkg::path'`` names, or the built model's own.
+            ``'pkg::path'`` names, those of the teacher's own ``init_cfg`` or ``pretrained``, or
+            the built model's own.
         teacher_options (dict, optional): How the teacher is run, see :class:`TeacherOptions`.
             Defaults to None, which means as it is.
         data_preprocessor (dict, optional): Given to a student config that lacks one. Defaults
@@ -120,7 +121,8 @@ class Distiller(BaseModel):
         if _lacks_loss(built):
             raise ConfigError("student: the key 'head' is missing: without it no loss trains it")
         super().__init__(data_preprocessor=getattr(built, 'data_preprocessor', None))
-        PixelFormat.of(self.data_preprocessor).check('student', image_channels(built))
+        channels = image_channels(built)
+        PixelFormat.of(self.data_preprocessor).check('student', channels)
         self.student = built
         with config_key('task_loss_weight'):
             self.task_loss_weight = check_loss_weight(task_loss_weight)
@@ -136,6 +138,7 @@ class Distiller(BaseModel):
                 teacher,
                 teacher_ckpt,
                 self.data_preprocessor,
+                channels,
                 _patterns('teacher.', patterns),
                 options,
                 trust_checkpoint,
@@ -175,6 +178,14 @@ class Distiller(BaseModel):
     def teacher(self) -> nn.Module:
         """The teacher, which is no submodule."""
         return self._teacher.model
+
+    def teacher_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of the teacher's images.
+
+        Args:
+            size (tuple[int, int]): (height, width) of the student's.
+        """
+        return self._teacher.options.size or size
 
     def teacher_step(self, data: dict | tuple | list) -> Any:
         """Let the teacher predict on a batch, as ``val_step`` lets the student.

@@ -18,6 +18,7 @@ from reviewkd_mm.config import is_distiller, read_config
 from reviewkd_mm.config.built_parts import check_model
 from reviewkd_mm.config.files import config_root
 from reviewkd_mm.errors import ConfigError, MissingFileError, config_key
+from reviewkd_mm.models.distillers.checkpoint import looked_in
 from reviewkd_mm.registry import MODELS
 from reviewkd_mm.utils import did_you_mean
 from reviewkd_mm.version_check import how_to_install
@@ -179,4 +180,5 @@ def _check_exists(role: str, value: str, file: Path) -> None:
     else:
         folders = [path.name for path in folder.parent.glob('*') if path.is_dir()]
         hint = did_you_mean(folder.name, folders)
-    raise MissingFileError(f"{role}='{value}': there is no such config file; {hint}")
+    where = '' if '::' in value else looked_in(Path(value))
+    raise MissingFileError(f"{role}='{value}': there is no such config file{where}; {hint}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -31,7 +31,11 @@ def forward_tensor(model: nn.Module, inputs: Tensor) -> object:
 
 
 @torch.no_grad()
-def probe(model: nn.Module, recorders: Mapping[str, Recorder]) -> Forward:
+def probe(
+    model: nn.Module,
+    recorders: Mapping[str, Recorder],
+    sizes: Sequence[int | tuple[int, int]] = IMAGE_SIZES,
+) -> Forward:
     """Find the shortest forward that reaches all taps: backbone and neck, or the whole network.
 
     The model runs in eval mode and is left as it was.
@@ -41,6 +45,8 @@ def probe(model: nn.Module, recorders: Mapping[str, Recorder]) -> Forward:
             ``BaseModel``.
         recorders (Mapping[str, Recorder]): What is to be recorded, by config key. They hold
             the features of the dummy image afterwards.
+        sizes (Sequence[int | tuple[int, int]]): Sizes of the dummy image, of which the first is
+            taken that the model takes. Defaults to 64 and 224 pixels.
 
     Returns:
         Callable[[nn.Module, Tensor], object]: The forward.
@@ -58,7 +64,7 @@ def probe(model: nn.Module, recorders: Mapping[str, Recorder]) -> Forward:
     failure = None
     for forward in forwards:
         try:
-            _record_dummy(model, recorders.values(), forward)
+            _record_dummy(model, recorders.values(), forward, sizes)
         except FAILURES as error:  # A two-stage detector's 'tensor' needs samples, for example.
             failure = error
             continue
@@ -67,14 +73,19 @@ def probe(model: nn.Module, recorders: Mapping[str, Recorder]) -> Forward:
     raise RunError(_why(model, recorders, failure)) from failure
 
 
-def _record_dummy(model: nn.Module, recorders: Iterable[Recorder], forward: Forward) -> None:
-    """Run a model on noise, in the smallest image size that it takes."""
-    for size in IMAGE_SIZES:
+def _record_dummy(
+    model: nn.Module,
+    recorders: Iterable[Recorder],
+    forward: Forward,
+    sizes: Sequence[int | tuple[int, int]],
+) -> None:
+    """Run a model on noise, in the first image size that it takes."""
+    for size in sizes:
         try:
             record_images(model, recorders, forward, dummy_images(model, size=size))
             return
         except FAILURES:
-            if size == IMAGE_SIZES[-1]:
+            if size == sizes[-1]:
                 raise
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseDataPreprocessor, BaseModel, PretrainedInit
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from reviewkd_mm.config.parts import PRETRAINED
 from reviewkd_mm.errors import ConfigError, MissingFileError
 from reviewkd_mm.models.distillers.checkpoint import (
     check_checkpoint_exists,
@@ -21,7 +22,10 @@ from reviewkd_mm.models.distillers.checkpoint import (
 )
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat, Renormalize
+from reviewkd_mm.models.distillers.own_weights import find_own_weights, without_own_weights
+from reviewkd_mm.models.distillers.padding import resized_samples
 from reviewkd_mm.models.distillers.probe import (
+    IMAGE_SIZES,
     Forward,
     dummy_images,
     image_channels,
@@ -36,7 +40,8 @@ RANDOM = 'random'
 PHOTOGRAPHS = PixelFormat(
     torch.tensor([118.0]), torch.tensor([57.5]), swapped=False, pad_value=0.0
 )
-PRETRAINED = ('Pretrained', PretrainedInit)
+# A grey image is shown to a teacher of colour images in three equal channels.
+GREY, COLOUR = 1, 3
 
 
 class FrozenTeacher:
@@ -80,8 +85,9 @@ class FrozenTeacher:
             RuntimeError: If no forward reaches a tap.
         """
         parameter = next(self.model.parameters(), torch.empty(0))
+        sizes = (self.options.size,) if self.options.size else IMAGE_SIZES
         with self.options.precision(parameter.device.type):
-            self._forward = probe(self.model, recorders)
+            self._forward = probe(self.model, recorders, sizes)
         self._run = torch.compile(self._forward) if self.options.compile else self._forward
 
     @torch.no_grad()
@@ -102,15 +108,17 @@ class FrozenTeacher:
             for recorder in recorders:
                 stack.enter_context(recorder.recording(self.model))
             stack.enter_context(self.options.precision(inputs.device.type))
-            self._run(self.model, self.renormalize(inputs, data_samples))
+            self._run(self.model, self._prepare(inputs, data_samples))
 
     def record_images(self, recorders: Iterable[Recorder], images: Tensor) -> None:
         """Run the teacher on images of its own format, to see what its taps give.
 
         Args:
             recorders (Iterable[Recorder]): The teacher's recorders.
-            images (Tensor): Images (N, C, H, W) on the teacher's device.
+            images (Tensor): Images (N, C, H, W) on the teacher's device, in the size of the
+                student's.
         """
+        images = self.renormalize.resize(images)
         record_images(self.model, recorders, self._forward, images)
 
     @torch.no_grad()
@@ -127,8 +135,9 @@ class FrozenTeacher:
         # The next training step puts it into the mode that it trains in.
         self.model.eval()
         with self.options.precision(inputs.device.type):
-            images = self.renormalize(inputs, data_samples)
-            return self.model(images, data_samples, mode='predict')
+            images = self._prepare(inputs, data_samples)
+            samples = resized_samples(data_samples, inputs.shape[-2:], images.shape[-2:])
+            return self.model(images, samples, mode='predict')
 
     def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
         """Move or cast the teacher, as ``nn.Module._apply`` does.
@@ -145,6 +154,13 @@ class FrozenTeacher:
         if isinstance(self.model, BaseModel):
             # Its data_preprocessor keeps the device apart, for a use of the teacher by itself.
             self.model._set_device(next(self.model.parameters()).device)
+
+    def _prepare(self, inputs: Tensor, data_samples: Sequence | None) -> Tensor:
+        """Make the teacher's images of the student's batch."""
+        images = self.renormalize(inputs, data_samples)
+        if images.shape[1] == GREY and image_channels(self.model) == COLOUR:
+            images = images.repeat(1, COLOUR, 1, 1)
+        return images
 
     def _follow(self, inputs: Tensor) -> None:
         """Move to the device of the images: FSDP moves the student without ``nn.Module.to``."""
@@ -167,6 +183,7 @@ def build_teacher(
     teacher: Mapping | str | Path | nn.Module,
     checkpoint: str | Path | None,
     student_preprocessor: BaseDataPreprocessor,
+    student_channels: int,
     allow_mismatch: Sequence[str] = (),
     options: TeacherOptions | None = None,
     trust_checkpoint: bool = False,
@@ -176,9 +193,11 @@ def build_teacher(
     Args:
         teacher (dict | str | Path | nn.Module): A model config, a config path or a model.
         checkpoint (str | Path, optional): Path or URL of its weights; ``'random'`` for random
-            ones; None for those of the config path's metafile, or the model's own.
+            ones; None for those of the config path's metafile, of the config's own ``init_cfg``
+            or ``pretrained``, or the model's own.
         student_preprocessor (BaseDataPreprocessor): The student's. A teacher without a
             data_preprocessor is taken to be normalised likewise.
+        student_channels (int): Number of channels of the student's images.
         allow_mismatch (Sequence[str]): Patterns of the teacher's parameter names that the
             checkpoint need not fit. Defaults to ().
         options (TeacherOptions, optional): How it is run. Defaults to None.
@@ -188,7 +207,7 @@ def build_teacher(
         FrozenTeacher: The teacher.
 
     Raises:
-        ValueError: If no checkpoint is known.
+        ValueError: If no checkpoint is known, or the student's images have other channels.
         FileNotFoundError: If the checkpoint does not exist.
         RuntimeError: If the checkpoint does not fit.
     """
@@ -199,6 +218,7 @@ def build_teacher(
         )
     checkpoint = str(checkpoint) if isinstance(checkpoint, Path) else checkpoint
     pixels = PixelFormat.of(student_preprocessor)
+    own_weights = None
     if isinstance(teacher, nn.Module):
         model = teacher
         # MMEngine gives a model that was built without a data_preprocessor one that does nothing.
@@ -206,19 +226,38 @@ def build_teacher(
     else:
         source = read_source('teacher', teacher)
         checkpoint = checkpoint or source.checkpoint
-        _check_known(teacher, checkpoint)
+        own_weights = None if checkpoint else find_own_weights(source.cfg)
+        if own_weights is None:
+            _check_known(teacher, checkpoint)
+            without_own_weights(source.cfg)
         own_pixels = source.cfg.get('data_preprocessor') is not None
         model = source.build('teacher')
+    channels = image_channels(model)
+    _check_channels(student_channels, channels)
     teacher_pixels = pixels
     if own_pixels:
         teacher_pixels = PixelFormat.of(model.data_preprocessor)
-        teacher_pixels.check('teacher', image_channels(model))
+        teacher_pixels.check('teacher', channels)
     if checkpoint == RANDOM:
         _randomize(model, teacher_pixels)
     elif checkpoint is not None:
         load_weights(model, checkpoint, 'teacher_ckpt', allow_mismatch, trust_checkpoint)
         check_finite(model, f"teacher_ckpt='{checkpoint}'")
-    return FrozenTeacher(model, Renormalize(pixels, teacher_pixels), options)
+    elif own_weights is not None:
+        own_weights.load(model, allow_mismatch, trust_checkpoint)
+    options = options or TeacherOptions()
+    renormalize = Renormalize(pixels, teacher_pixels, options.size, options.interpolation)
+    renormalize.follow(student_preprocessor)
+    return FrozenTeacher(model, renormalize, options)
+
+
+def _check_channels(student: int, teacher: int) -> None:
+    if student == teacher or (student, teacher) == (GREY, COLOUR):
+        return
+    raise ConfigError(
+        f"teacher: its images have {teacher} channel{'s' * (teacher != 1)}, the student's "
+        f'{student}: expected the same number, or {GREY} and {COLOUR} of a student of grey images'
+    )
 
 
 def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:

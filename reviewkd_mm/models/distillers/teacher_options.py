@@ -16,11 +16,15 @@ from reviewkd_mm.errors import ConfigError, config_key
 from reviewkd_mm.utils import check_bool, did_you_mean
 
 DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16, 'fp32': torch.float32}
-# The names of options before they were one object; None where there is nothing to set any more.
+# What torch.nn.functional.interpolate does to maps.
+INTERPOLATIONS = ('bilinear', 'bicubic', 'nearest', 'nearest-exact', 'area')
+# Names of options as arguments of the distiller; None where there is nothing to set any more.
 OLD_NAMES = dict(
     teacher_compile='compile',
     teacher_dtype='dtype',
     teacher_fold_bn=None,
+    teacher_input_size='input_size',
+    teacher_interpolation='interpolation',
     teacher_stream=None,
     teacher_train_bn='train_bn',
 )
@@ -37,6 +41,11 @@ class TeacherOptions:
         compile (bool): Whether it goes through ``torch.compile``. Defaults to False.
         train_bn (bool): Whether its BatchNorm uses the statistics of the batch, as the reference
             CIFAR code did, without writing the running ones. Defaults to False.
+        input_size (int | tuple[int, int], optional): Height and width in pixels to which the
+            batch is resized for the teacher; a number is both. Defaults to None, which means
+            that of the student's batch.
+        interpolation (str): How it is resized: ``'bilinear'``, ``'bicubic'``, ``'nearest'``,
+            ``'nearest-exact'`` or ``'area'``. Defaults to ``'bilinear'``.
 
     Raises:
         ConfigError: If a setting is none of these.
@@ -45,6 +54,8 @@ class TeacherOptions:
     dtype: str | None = None
     compile: bool = False
     train_bn: bool = False
+    input_size: int | tuple[int, int] | None = None
+    interpolation: str = 'bilinear'
 
     def __post_init__(self) -> None:
         check_bool('compile', self.compile)
@@ -54,6 +65,22 @@ class TeacherOptions:
                 f'dtype={self.dtype!r}: expected None, which follows the student, or one of '
                 f'{[*DTYPES]}; {did_you_mean(str(self.dtype), DTYPES)}'
             )
+        if self.interpolation not in INTERPOLATIONS:
+            raise ConfigError(
+                f'interpolation={self.interpolation!r}: expected one of {[*INTERPOLATIONS]}; '
+                f'{did_you_mean(str(self.interpolation), INTERPOLATIONS)}'
+            )
+        if not _is_size(self.input_size):
+            raise ConfigError(
+                f'input_size={self.input_size!r}: expected a number of pixels or (height, width)'
+            )
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the teacher's images, None for those of the student's."""
+        if isinstance(self.input_size, int):
+            return self.input_size, self.input_size
+        return self.input_size and tuple(self.input_size)
 
     @classmethod
     def of(
@@ -98,3 +125,10 @@ class TeacherOptions:
         half = dtype != torch.float32
         with torch.autocast(device_type, dtype=dtype if half else None, enabled=half):
             yield
+
+
+def _is_size(value: Any) -> bool:
+    if value is None:
+        return True
+    sides = value if isinstance(value, (list, tuple)) else (value, value)
+    return len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)

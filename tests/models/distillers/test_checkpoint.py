@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from reviewkd_mm.models.distillers.checkpoint import (
     model_weights,
     read_checkpoint,
 )
-from tests.models.distillers.helpers import assert_same_state
+from tests.models.distillers.helpers import assert_same_state, build_distiller
 
 KEY = 'teacher_ckpt'
 
@@ -199,3 +200,13 @@ def test_a_long_list_is_cut_and_counted():
     expected = 'layer0.weight, layer1.weight, layer2.weight, layer3.weight, …'
     assert message == f'9 missing ({expected})'
     assert describe_mismatch([], []) == ''
+
+
+def test_the_folder_of_a_relative_path_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    where = re.escape(f"in '{tmp_path / 'weights'}', nor beside the config file")
+
+    with pytest.raises(FileNotFoundError, match=rf"^teacher_ckpt='weights/a\.pth': .* {where}"):
+        build_distiller(teacher_ckpt='weights/a.pth')
+    with pytest.raises(FileNotFoundError, match=rf"^teacher='weights/a\.py': .* {where}"):
+        build_distiller(teacher='weights/a.py')

@@ -100,7 +100,7 @@ def test_a_step_of_a_classifier(options):
     assert found == [[], []]
 
 
-@pytest.mark.parametrize('options', OPTIONS[:2], ids=str)
+@pytest.mark.parametrize('options', [*OPTIONS[:2], dict(input_size=(96, 64))], ids=str)
 def test_a_step_of_a_detector_whose_teacher_sees_other_pixels(options):
     pixels = dict(type='DetDataPreprocessor', pad_size_divisor=32, **CAFFE)
     distiller = build_distiller(
