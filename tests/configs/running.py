@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +59,7 @@ def shrink_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     Args:
         monkeypatch (pytest.MonkeyPatch): What restores the larger ones after the test.
     """
-    noise = partial(teacher._image_like_noise, size=NOISE)
-    monkeypatch.setattr(teacher, '_image_like_noise', noise)
+    monkeypatch.setattr(teacher, 'NOISE_SIZES', ((NOISE, NOISE),))
 
 
 def innermost(dataset: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -266,9 +266,15 @@ class Distiller(BaseModel):
             bare ``loss`` as ``loss_cls``) and ``loss_<name>`` of each transfer.
 
         Raises:
-            RuntimeError: If a transfer and the student have a loss of the same name, a tap
-                recorded nothing, or no gradient reaches the student at a tap.
+            RuntimeError: If the inputs are no batch, a transfer and the student have a loss of
+                the same name, a tap recorded nothing, or no gradient reaches the student at a tap.
         """
+        if not isinstance(inputs, Tensor):
+            raise RunError(
+                f'student: its data_preprocessor gives a {type(inputs).__name__}; expected one '
+                'batch of images (N, C, H, W). Models that learn from several views are not '
+                'distilled'
+            )
         inputs = self._lay_out(inputs)
         try:
             # First the teacher: its activations are gone before the student's are kept.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from reviewkd_mm.models.distillers.normalization import PixelFormat, Renormalize
 from reviewkd_mm.models.distillers.own_weights import find_own_weights, without_own_weights
 from reviewkd_mm.models.distillers.padding import resized_samples
 from reviewkd_mm.models.distillers.probe import (
+    FAILURES,
     IMAGE_SIZES,
     Forward,
     dummy_images,
@@ -36,6 +37,8 @@ from reviewkd_mm.models.distillers.teacher_options import TeacherOptions
 from reviewkd_mm.models.recorders import Recorder
 
 RANDOM = 'random'
+# Some transformers insist on their own size.
+NOISE_SIZES = ((128, 128), (224, 224))
 # Mean and deviation of the pixels of photographs, whatever the channel.
 PHOTOGRAPHS = PixelFormat(
     torch.tensor([118.0]), torch.tensor([57.5]), swapped=False, pad_value=0.0
@@ -232,6 +235,7 @@ def build_teacher(
             without_own_weights(source.cfg)
         own_pixels = source.cfg.get('data_preprocessor') is not None
         model = source.build('teacher')
+    options = options or TeacherOptions()
     channels = image_channels(model)
     _check_channels(student_channels, channels)
     teacher_pixels = pixels
@@ -239,13 +243,12 @@ def build_teacher(
         teacher_pixels = PixelFormat.of(model.data_preprocessor)
         teacher_pixels.check('teacher', channels)
     if checkpoint == RANDOM:
-        _randomize(model, teacher_pixels)
+        _randomize(model, teacher_pixels, options.size)
     elif checkpoint is not None:
         load_weights(model, checkpoint, 'teacher_ckpt', allow_mismatch, trust_checkpoint)
         check_finite(model, f"teacher_ckpt='{checkpoint}'")
     elif own_weights is not None:
         own_weights.load(model, allow_mismatch, trust_checkpoint)
-    options = options or TeacherOptions()
     renormalize = Renormalize(pixels, teacher_pixels, options.size, options.interpolation)
     renormalize.follow(student_preprocessor)
     return FrozenTeacher(model, renormalize, options)
@@ -280,7 +283,7 @@ def _check_known(teacher: Mapping | str | Path, checkpoint: str | None) -> None:
 
 
 @torch.no_grad()
-def _randomize(model: nn.Module, pixels: PixelFormat) -> None:
+def _randomize(model: nn.Module, pixels: PixelFormat, image_size: tuple[int, int] | None) -> None:
     """Draw weights without downloading any, and set BatchNorm's statistics from noise.
 
     With the statistics that BatchNorm starts with, the features of a deep network explode.
@@ -299,20 +302,23 @@ def _randomize(model: nn.Module, pixels: PixelFormat) -> None:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.training, norm.momentum = True, 1.0
-    # The noise is normalised as most teachers want it; this one may have a format of its own.
-    images = Renormalize(PHOTOGRAPHS, pixels)(_image_like_noise(model))
-    model.extract_feat(images) if hasattr(model, 'extract_feat') else model(images)
+    for size in (image_size,) if image_size else NOISE_SIZES:
+        # The noise is normalised as most teachers want it; this one may have a format of its own.
+        images = Renormalize(PHOTOGRAPHS, pixels)(_image_like_noise(model, size))
+        with suppress(*FAILURES):  # What takes no size at all is for the probe to tell.
+            model.extract_feat(images) if hasattr(model, 'extract_feat') else model(images)
+            break
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.training, norm.momentum = False, momentum
 
 
-def _image_like_noise(model: nn.Module, batch_size: int = 8, size: int = 128) -> Tensor:
+def _image_like_noise(model: nn.Module, size: tuple[int, int], batch_size: int = 8) -> Tensor:
     """Add up noise of all sizes, from single pixels to whole images.
 
     Patches of white noise all look alike deep in a network. With the statistics of that, the
     features of an image explode.
     """
-    sides = [2**power for power in range(size.bit_length())]
+    sides = [2**power for power in range(min(size).bit_length())]
     noises = [dummy_images(model, batch_size, side) for side in sides]
-    images = sum(F.interpolate(noise, size=(size, size)) for noise in noises)
+    images = sum(F.interpolate(noise, size=size) for noise in noises)
     return images / len(sides) ** 0.5

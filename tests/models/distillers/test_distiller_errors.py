@@ -10,6 +10,7 @@ from torch import nn
 
 from tests.models.distillers.helpers import (
     STAGES,
+    batch,
     build_distiller,
     classifier,
     logits,
@@ -225,6 +226,25 @@ def test_a_built_model_that_lacks_the_tap():
 
     with pytest.raises(ValueError, match=r"transfers\.review\.teacher: .*'neck': Plain has no"):
         build_distiller(teacher=Plain(), teacher_ckpt=None, **with_review(teacher='neck'))
+
+
+class Needy(nn.Module):
+    """A neck of a package that is not installed."""
+
+    def __init__(self) -> None:
+        raise ImportError('the package of this neck is not installed')
+
+
+def test_a_part_whose_package_is_not_installed():
+    with pytest.raises(ValueError, match=r'^student: .*the package of this neck is not'):
+        build_distiller(student=classifier(neck=dict(type=Needy)))
+
+
+def test_a_batch_of_several_views_is_refused():
+    inputs, samples = batch()
+
+    with pytest.raises(RuntimeError, match=r'student: its data_preprocessor gives a list'):
+        build_distiller().loss([inputs, inputs], samples)
 
 
 def test_an_error_leaves_the_random_state():

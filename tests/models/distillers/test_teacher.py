@@ -27,6 +27,14 @@ from tests.models.distillers.helpers import (
 from tests.numbers import assert_close64
 
 
+class Picky(nn.Module):
+    """A neck that insists on the maps of an image of one size, as some transformers do."""
+
+    def forward(self, features: tuple) -> tuple:
+        assert features[-1].shape[-1] == 224 // 4
+        return features
+
+
 class Pooled(nn.Module):
     """A neck with dropout."""
 
@@ -226,6 +234,12 @@ def test_random_teacher_has_statistics_of_its_features():
 
     assert not torch.equal(teacher.backbone.bn1.running_mean, default)
     assert {m.momentum for m in teacher.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
+
+
+def test_random_teacher_has_statistics_where_it_takes_images_of_one_size_alone():
+    teacher = build_distiller(teacher=teacher_classifier(neck=dict(type=Picky))).teacher
+
+    assert not torch.equal(teacher.backbone.bn1.running_mean, torch.zeros(8))
 
 
 def test_features_of_a_deep_random_teacher_stay_moderate():
