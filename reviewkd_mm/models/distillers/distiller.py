@@ -24,6 +24,7 @@ from reviewkd_mm.models.distillers.checkpoint import (
     drop_allowed_shapes,
     is_norm_state,
 )
+from reviewkd_mm.models.distillers.frozen_taps import check_not_frozen
 from reviewkd_mm.models.distillers.head_channels import check_head_channels
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.normalization import PixelFormat
@@ -151,6 +152,8 @@ class Distiller(BaseModel):
             check_head_channels(self.student, 'student')
         recorders = {f'transfers.{n}.student': r for n, r in self.student_recorders.items()}
         self.student_forward = probe(self.student, recorders)
+        with forked_rng(SEED):
+            check_not_frozen(self.student, recorders, self.student_forward)
         recorders = {f'transfers.{n}.teacher': r for n, r in self.teacher_recorders.items()}
         self._teacher.probe(recorders)
 
@@ -394,8 +397,12 @@ def _check_known(settings: Mapping[str, Any]) -> None:
 def _check_gradients(recorder: Recorder, student: nn.Module) -> None:
     """Check that gradients reach the student at every tap whose stage trains."""
     for tap in recorder.taps:
-        cut = not all(feature.requires_grad for feature in tap.features())
-        if cut and tap.trainable(student):
+        reached = [feature.requires_grad for feature in tap.features()]
+        if all(reached):
+            continue
+        trains = [parameter.requires_grad for parameter in tap.parameters(student)]
+        # One of several outputs may be that of a frozen stage.
+        if all(trains) if any(reached) else any(trains):
             raise RunError(
                 f"tap '{tap.source}' carries no gradient although its stage trains: the student "
                 'detaches it, or recomputes it under reentrant activation checkpointing. Tap a '

@@ -102,6 +102,19 @@ class Recorder:
         """
         return [name for tap in self.taps for name in tap.names()]
 
+    def without_maps(self) -> list[str]:
+        """Name the features that are neither maps (N, C, H, W) nor vectors (N, C).
+
+        Returns:
+            list[str]: For each its name and shape, and what gives maps if that is known.
+        """
+        return [
+            f"tap '{name}' gives {tuple(feature.shape)}{tap.where_maps_are()}"
+            for tap in self.taps
+            for name, feature in zip(tap.names(), tap.features(), strict=True)
+            if feature.dim() != 4
+        ]
+
     def clear(self) -> None:
         """Forget what was recorded."""
         for tap in self.taps:
