@@ -153,7 +153,7 @@ class Distiller(BaseModel):
         recorders = {f'transfers.{n}.student': r for n, r in self.student_recorders.items()}
         self.student_forward = probe(self.student, recorders)
         with forked_rng(SEED):
-            check_not_frozen(self.student, recorders, self.student_forward)
+            self._frozen = check_not_frozen(self.student, recorders, self.student_forward)
         recorders = {f'transfers.{n}.teacher': r for n, r in self.teacher_recorders.items()}
         self._teacher.probe(recorders)
 
@@ -317,7 +317,7 @@ class Distiller(BaseModel):
         if torch.is_grad_enabled():
             for name, recorder in self.student_recorders.items():
                 with config_key(f'transfers.{name}.student', (ValueError,)):
-                    _check_gradients(recorder, self.student)
+                    _check_gradients(recorder, self.student, self._frozen)
         if 'loss' in losses:
             if 'loss_cls' in losses:
                 raise RunError(
@@ -394,15 +394,18 @@ def _check_known(settings: Mapping[str, Any]) -> None:
             )
 
 
-def _check_gradients(recorder: Recorder, student: nn.Module) -> None:
-    """Check that gradients reach the student at every tap whose stage trains."""
+def _check_gradients(recorder: Recorder, student: nn.Module, frozen: frozenset[str]) -> None:
+    """Check that gradients reach the student at every tap whose stage trains.
+
+    ``frozen`` names the features that are known to lie on nothing that trains.
+    """
     for tap in recorder.taps:
-        reached = [feature.requires_grad for feature in tap.features()]
-        if all(reached):
+        features = tap.features()
+        if all(feature.requires_grad for feature in features):
             continue
-        trains = [parameter.requires_grad for parameter in tap.parameters(student)]
-        # One of several outputs may be that of a frozen stage.
-        if all(trains) if any(reached) else any(trains):
+        named = zip(tap.names(), features, strict=True)
+        cut = {name for name, feature in named if not feature.requires_grad}
+        if cut - frozen and tap.trainable(student):
             raise RunError(
                 f"tap '{tap.source}' carries no gradient although its stage trains: the student "
                 'detaches it, or recomputes it under reentrant activation checkpointing. Tap a '

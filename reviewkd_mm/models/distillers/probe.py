@@ -128,7 +128,7 @@ def _check_features(
         return
     with closing(Recorder([copy.deepcopy(tap) for _, tap in suspects])) as twins:
         with forked_rng(0):  # Its noise takes no random numbers from what is built next.
-            images = dummy_images(model, size=(size * 3 // 2, size * 2))
+            images = dummy_images(model, size=(2 * size, 3 * size))
             with suppress(Exception):  # Many a model takes square images alone, or one size.
                 record_images(model, [twins], forward, images)
         for (key, tap), twin in zip(suspects, twins.taps, strict=True):

@@ -190,7 +190,8 @@ class TransferSettings:
             yield
         except UserError as error:
             for side, recorder in (('student', self.student), ('teacher', self.teacher)):
-                for found in recorder.without_maps() if recorder.recorded else []:
+                found = recorder.describe_no_map() if recorder.recorded else ''
+                if found:
                     error.args = (f"{error.args[0]}; the {side}'s {found}",)
             raise
 

@@ -153,8 +153,8 @@ class BaseTap(metaclass=ABCMeta):
             names += [f'{self.source}{index}{self.side}{suffix}' for index in indices]
         return names
 
-    def parameters(self, model: nn.Module) -> list[nn.Parameter]:
-        """Return the parameters of the tapped stage.
+    def trainable(self, model: nn.Module) -> bool:
+        """Return whether the tapped stage has a parameter that trains.
 
         The stage is the nearest module on the path that has parameters: a ReLU has none, its
         block does.
@@ -165,8 +165,8 @@ class BaseTap(metaclass=ABCMeta):
         for module in reversed(ancestry(model, self.source)):
             parameters = list(module.parameters())
             if parameters:
-                return parameters
-        return []
+                return any(p.requires_grad for p in parameters)
+        return False
 
     def where_maps_are(self) -> str:
         """Say with which settings of the model a tap gives maps; '' if nothing is known."""
@@ -178,7 +178,7 @@ class BaseTap(metaclass=ABCMeta):
             if 'featmap' in getattr(module, 'OUT_TYPES', ()):  # MMPretrain's transformers
                 choices.append("out_type='featmap'")
             if choices:
-                return f"; tap '{'.'.join(names[:depth])}' with {' and '.join(choices)}"
+                return f"; for maps tap '{'.'.join(names[:depth])}' with {' and '.join(choices)}"
         return ''
 
     def _record(self, value: Any) -> None:
