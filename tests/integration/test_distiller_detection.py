@@ -134,6 +134,26 @@ def test_a_tap_in_the_head_runs_the_whole_network_once_but_no_loss():
     assert losses['loss_scores'] > 0
 
 
+def test_all_calls_of_a_head_that_the_levels_share():
+    taps = dict(type='ModuleOutputs', source='bbox_head.retina_cls', call='all')
+    transfer = dict(student=taps, teacher=taps, loss=dict(type='HCLLoss'))
+    distiller = detectors(transfers=dict(scores=transfer))
+    outputs = {model: [] for model in (distiller.student, distiller.teacher)}
+    for model, kept in outputs.items():
+        model.bbox_head.retina_cls.register_forward_hook(lambda *args, k=kept: k.append(args[-1]))
+
+    losses = loss_of(distiller)
+    total(losses).backward()
+
+    assert [len(levels) for levels in outputs.values()] == [5, 5]
+    assert torch.equal(losses['loss_scores'], distiller.transfers.scores(*outputs.values()))
+    student, _ = distiller.dummy_features((64, 96))['scores']
+    assert [(name, tuple(feature.shape[2:])) for name, feature in student[:2]] == [
+        ('bbox_head.retina_cls call=0 of 5', (8, 12)),
+        ('bbox_head.retina_cls call=1 of 5', (4, 6)),
+    ]
+
+
 def test_a_head_that_no_call_reaches_names_its_children():
     with pytest.raises(RuntimeError) as caught:
         detectors(transfers=dict(kd=review(student='neck', teacher='bbox_head')))
@@ -159,7 +179,7 @@ def test_a_tap_that_needs_proposals_says_why_it_cannot_be_reached():
 
     message = str(caught.value)
     assert f"transfers.kd.teacher: tap '{tap}' recorded nothing" in message
-    assert 'FasterRCNN failed on a dummy image' in message
+    assert 'FasterRCNN runs no further than backbone and neck on an image without' in message
 
 
 @pytest.mark.parametrize('sizes', [((64, 64), (48, 40)), ((33, 60), (70, 20))])

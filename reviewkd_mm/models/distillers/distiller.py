@@ -24,6 +24,7 @@ from reviewkd_mm.models.distillers.checkpoint import (
     drop_allowed_shapes,
     is_norm_state,
 )
+from reviewkd_mm.models.distillers.frozen_taps import check_not_frozen
 from reviewkd_mm.models.distillers.head_channels import check_head_channels
 from reviewkd_mm.models.distillers.learning_rates import check_constructor
 from reviewkd_mm.models.distillers.model_source import read_source
@@ -157,6 +158,8 @@ class Distiller(BaseModel):
             check_head_channels(self.student, 'student')
         recorders = {f'transfers.{n}.student': r for n, r in self.student_recorders.items()}
         self.student_forward = probe(self.student, recorders)
+        with forked_rng(SEED):
+            self._frozen = check_not_frozen(self.student, recorders, self.student_forward)
         recorders = {f'transfers.{n}.teacher': r for n, r in self.teacher_recorders.items()}
         self._teacher.probe(recorders)
 
@@ -352,7 +355,7 @@ class Distiller(BaseModel):
         if torch.is_grad_enabled():
             for name, recorder in self.student_recorders.items():
                 with config_key(f'transfers.{name}.student', (ValueError,)):
-                    _check_gradients(recorder, self.student)
+                    _check_gradients(recorder, self.student, self._frozen)
         if 'loss' in losses:
             if 'loss_cls' in losses:
                 raise RunError(
@@ -429,11 +432,18 @@ def _check_known(settings: Mapping[str, Any]) -> None:
             )
 
 
-def _check_gradients(recorder: Recorder, student: nn.Module) -> None:
-    """Check that gradients reach the student at every tap whose stage trains."""
+def _check_gradients(recorder: Recorder, student: nn.Module, frozen: frozenset[str]) -> None:
+    """Check that gradients reach the student at every tap whose stage trains.
+
+    ``frozen`` names the features that are known to lie on nothing that trains.
+    """
     for tap in recorder.taps:
-        cut = not all(feature.requires_grad for feature in tap.features())
-        if cut and tap.trainable(student):
+        features = tap.features()
+        if all(feature.requires_grad for feature in features):
+            continue
+        named = zip(tap.names(), features, strict=True)
+        cut = {name for name, feature in named if not feature.requires_grad}
+        if cut - frozen and tap.trainable(student):
             raise RunError(
                 f"tap '{tap.source}' carries no gradient although its stage trains: the student "
                 'detaches it, or recomputes it under reentrant activation checkpointing. Tap a '

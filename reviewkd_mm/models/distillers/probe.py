@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
 
 from reviewkd_mm.errors import RunError, config_key
+from reviewkd_mm.models.distillers.channel_axis import check_channel_axis, may_be_misread
 from reviewkd_mm.models.recorders import Recorder
+from reviewkd_mm.utils import forked_rng
 
 # Fully convolutional models take the small image; some transformers insist on their own size.
-IMAGE_SIZES = (64, 224)
+IMAGE_SIZES = ((64, 64), (224, 224))
 
 Forward = Callable[[nn.Module, Tensor], object]
 
@@ -34,7 +37,7 @@ def forward_tensor(model: nn.Module, inputs: Tensor) -> object:
 def probe(
     model: nn.Module,
     recorders: Mapping[str, Recorder],
-    sizes: Sequence[int | tuple[int, int]] = IMAGE_SIZES,
+    sizes: Sequence[tuple[int, int]] = IMAGE_SIZES,
 ) -> Forward:
     """Find the shortest forward that reaches all taps: backbone and neck, or the whole network.
 
@@ -45,14 +48,15 @@ def probe(
             ``BaseModel``.
         recorders (Mapping[str, Recorder]): What is to be recorded, by config key. They hold
             the features of the dummy image afterwards.
-        sizes (Sequence[int | tuple[int, int]]): Sizes of the dummy image, of which the first is
-            taken that the model takes. Defaults to 64 and 224 pixels.
+        sizes (Sequence[tuple[int, int]]): Sizes of the dummy image, of which the first is taken
+            that the model takes. Defaults to 64 and 224 pixels.
 
     Returns:
         Callable[[nn.Module, Tensor], object]: The forward.
 
     Raises:
-        ValueError: If the model has no module of a tap's path.
+        ValueError: If the model has no module of a tap's path, or a tap reads no features, or
+            their channels on the wrong axis.
         RuntimeError: If no forward reaches a tap, with what can be tapped instead.
     """
     for key, recorder in recorders.items():
@@ -61,37 +65,97 @@ def probe(
     forwards = [forward_tensor]
     if hasattr(model, 'extract_feat'):
         forwards.insert(0, forward_features)
-    failure = None
+    failure, missing = None, []
     for forward in forwards:
         try:
-            _record_dummy(model, recorders.values(), forward, sizes)
-        except FAILURES as error:  # A two-stage detector's 'tensor' needs samples, for example.
+            size = _record_dummy(model, recorders.values(), forward, sizes)
+        except FAILURES as error:
             failure = error
             continue
-        if all(recorder.recorded for recorder in recorders.values()):
+        failure, missing = None, _name_missing(recorders)
+        if not missing:
+            _check_features(model, recorders, forward, size)
             return forward
-    raise RunError(_why(model, recorders, failure)) from failure
+    if failure is not None:
+        missing = _why_failed(model, recorders, missing, failure)
+    raise RunError('; '.join(missing)) from failure
+
+
+def _name_missing(recorders: Mapping[str, Recorder]) -> list[str]:
+    """Say of each recorder that the forward did not reach which tap it was."""
+    missing = []
+    for key, recorder in recorders.items():
+        try:
+            if not recorder.recorded:
+                with config_key(key):
+                    recorder.features()
+        except RunError as error:
+            missing.append(str(error))
+    return missing
+
+
+def _why_failed(
+    model: nn.Module, recorders: Mapping[str, Recorder], missing: list[str], failure: Exception
+) -> list[str]:
+    name = type(model).__name__
+    if not missing:  # It has not even run as far as its neck.
+        return [f'{", ".join(recorders)}: {name} failed on a dummy image: {failure}']
+    # A two-stage detector's mode 'tensor' looks for proposals, which takes samples.
+    further = (
+        f'{name} runs no further than backbone and neck on an image without data samples: tap a '
+        f"module of these (mode 'tensor' raised {type(failure).__name__}: {failure})"
+    )
+    return [*missing, further]
 
 
 def _record_dummy(
     model: nn.Module,
     recorders: Iterable[Recorder],
     forward: Forward,
-    sizes: Sequence[int | tuple[int, int]],
-) -> None:
-    """Run a model on noise, in the first image size that it takes."""
-    for size in sizes:
-        try:
+    sizes: Sequence[tuple[int, int]],
+) -> tuple[int, int]:
+    """Run a model on noise, in the first image size that it takes, and return that."""
+    *others, last = sizes
+    for size in others:
+        with suppress(*FAILURES):
             record_images(model, recorders, forward, dummy_images(model, size=size))
-            return
-        except FAILURES:
-            if size == sizes[-1]:
-                raise
+            return size
+    record_images(model, recorders, forward, dummy_images(model, size=last))
+    return last
 
 
-@torch.no_grad()
+def _check_features(
+    model: nn.Module, recorders: Mapping[str, Recorder], forward: Forward, size: tuple[int, int]
+) -> None:
+    """Check that the taps read features, with the channels on the axis that they say.
+
+    Where the shapes of a square image leave that open, the model runs on another one.
+    """
+    height, width = size
+    suspects = []
+    for key, recorder in recorders.items():
+        with config_key(key):
+            suspects += [
+                (key, tap) for tap in recorder.taps if may_be_misread(tap) or height != width
+            ]
+    if not suspects:
+        return
+    with closing(Recorder([copy.deepcopy(tap) for _, tap in suspects])) as twins:
+        with forked_rng(0):  # Its noise takes no random numbers from what is built next.
+            images = dummy_images(model, size=(2 * height, 3 * width))
+            with suppress(Exception):  # Many a model takes square images alone, or one size.
+                record_images(model, [twins], forward, images)
+        for (key, tap), twin in zip(suspects, twins.taps, strict=True):
+            with config_key(key):
+                check_channel_axis(tap, twin)
+
+
 def record_images(
-    model: nn.Module, recorders: Iterable[Recorder], forward: Forward, images: Tensor
+    model: nn.Module,
+    recorders: Iterable[Recorder],
+    forward: Forward,
+    images: Tensor,
+    gradients: bool = False,
 ) -> None:
     """Run a model on images in eval mode; it is left as it was.
 
@@ -100,24 +164,14 @@ def record_images(
         recorders (Iterable[Recorder]): They hold the features afterwards.
         forward (Callable[[nn.Module, Tensor], object]): How it is run.
         images (Tensor): Images (N, C, H, W).
+        gradients (bool): Whether the features keep their graph. Defaults to False.
     """
     with ExitStack() as stack:
+        stack.enter_context(torch.set_grad_enabled(gradients))
         stack.enter_context(evaluating(model))
         for recorder in recorders:
             stack.enter_context(recorder.recording(model))
         forward(model, images)
-
-
-def _why(model: nn.Module, recorders: Mapping[str, Recorder], failure: Exception | None) -> str:
-    reasons = []
-    for key, recorder in recorders.items():
-        try:
-            recorder.features()
-        except RuntimeError as error:
-            reasons.append(f'{key}: {error}')
-    if failure is not None:
-        reasons.append(f'{type(model).__name__} failed on a dummy image: {failure}')
-    return '; '.join(reasons)
 
 
 def dummy_images(

@@ -171,17 +171,29 @@ class TransferSettings:
         teacher = _at_least_in_precision_of(student, teacher)
         connector, mapped = None, student
         if self.connector is not None:
-            with config_key('connector'):
+            with self._telling_what_is_no_map(), config_key('connector'):
                 connector = _build(self.connector, student, teacher)
                 # Without the loss, whose channels are those that the connector gives.
                 alone = Transfer(nn.Identity(), connector)
                 with _tried(connector):
                     mapped = alone.connect(student, teacher)
-        with config_key('loss'):
+        with self._telling_what_is_no_map(), config_key('loss'):
             loss = _build(self.loss, mapped, teacher)
             with _tried(loss):
                 Transfer(loss)(mapped, teacher, _dummy_samples(len(student[0])))
         return Transfer(loss, connector, self.warmup_epochs, compile)
+
+    @contextmanager
+    def _telling_what_is_no_map(self) -> Iterator[None]:
+        """Add the taps that give tokens or the like to an error: few parts take them."""
+        try:
+            yield
+        except UserError as error:
+            for side, recorder in (('student', self.student), ('teacher', self.teacher)):
+                found = recorder.describe_no_map() if recorder.recorded else ''
+                if found:
+                    error.args = (f"{error.args[0]}; the {side}'s {found}",)
+            raise
 
 
 def read_transfers(transfers: Mapping[str, Mapping]) -> dict[str, TransferSettings]:
@@ -276,8 +288,7 @@ def _tried(module: nn.Module) -> Iterator[None]:
 def _count_channels(feature: Tensor) -> int:
     if feature.dim() != 4:
         raise ConfigError(
-            f'a tap gives features of shape {tuple(feature.shape)}; expected (N, C, H, W) '
-            'or (N, C)'
+            f'a feature has the shape {tuple(feature.shape)}; expected (N, C, H, W) or (N, C)'
         )
     return feature.shape[1]
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from reviewkd_mm.errors import ConfigError, RunError
 from reviewkd_mm.models.recorders.module_path import ancestry, find_module
+from reviewkd_mm.models.recorders.recorded_value import RecordedValue
+
+ALL = 'all'
+LAYOUTS = ('NCHW', 'NHWC')
 
 
 class BaseTap(metaclass=ABCMeta):
@@ -25,27 +28,34 @@ class BaseTap(metaclass=ABCMeta):
 
     Args:
         source (str): Path of the module, see :func:`find_module`.
-        call (int): Which call of the module in one forward is read; negative counts from the
-            last one. Defaults to -1.
+        call (int | str): Which call of the module in one forward is read; negative counts from
+            the last one, ``'all'`` reads all in order. Defaults to -1.
+        layout (str): Order of the axes of a map, ``'NCHW'`` or ``'NHWC'``. Defaults to
+            ``'NCHW'``.
 
     Raises:
-        ValueError: If ``call`` is no integer.
+        ValueError: If ``call`` is no index, or ``layout`` is another.
     """
 
     # What a name adds to the path of the module.
     side = ''
 
-    def __init__(self, source: str, call: int = -1) -> None:
-        if not isinstance(call, int) or isinstance(call, bool):
-            raise ConfigError(f'call={call!r}: expected the index of a call, such as 0 or -1')
+    def __init__(self, source: str, call: int | str = -1, layout: str = 'NCHW') -> None:
+        if call != ALL and (not isinstance(call, int) or isinstance(call, bool)):
+            raise ConfigError(
+                f"call={call!r}: expected the index of a call, such as 0 or -1, or '{ALL}'"
+            )
+        if layout not in LAYOUTS:
+            raise ConfigError(f"layout={layout!r}: expected 'NCHW' or 'NHWC'")
         self.source = source
         self.call = call
+        self.layout = layout
         self.recording = False
         self._model: nn.Module | None = None
         self._module: nn.Module | None = None
         self._handle: RemovableHandle | None = None
         self._calls = 0
-        self._values: dict[int, _Value] = {}
+        self._values: dict[int, RecordedValue] = {}
         self._overwritten: dict[bool, bool] = {}
 
     @abstractmethod
@@ -94,43 +104,54 @@ class BaseTap(metaclass=ABCMeta):
     @property
     def recorded(self) -> bool:
         """Whether the call that is asked for has been recorded."""
-        return self._wanted() is not None
+        return bool(self._wanted())
 
     def features(self) -> list[Tensor]:
         """Return the recorded tensors; tuples and dicts are flattened in order.
 
         Returns:
-            list[Tensor]: The tensors, (N, C) as (N, C, 1, 1).
+            list[Tensor]: The tensors, (N, C) as (N, C, 1, 1) and maps as (N, C, H, W).
 
         Raises:
+            ValueError: If the value is no tensor or tensors.
             RuntimeError: If nothing was recorded, or an in-place op that did not act before
                 overwrote the value.
         """
-        value = self._wanted()
-        if value is None:
+        values = self._wanted()
+        if not values:
             raise RunError(self._why_nothing())
-        overwritten = value.overwritten
-        self._overwritten.setdefault(value.training, overwritten)
-        if overwritten and not value.cloned:
+        for value in values:
+            if value.stray is not None:
+                raise ConfigError(self._why_unreadable(value.stray))
+        overwritten = any(value.overwritten for value in values)
+        self._overwritten.setdefault(values[0].training, overwritten)
+        if overwritten and not all(value.cloned for value in values):
             raise RunError(
                 f"the value at tap '{self.source}' was overwritten by an in-place op that did not "
                 'act in the first forward; tap a module before or after that op'
             )
         # What was cloned only to learn that nothing overwrites it is not used: the order in which
         # gradients are summed would differ from that of all later steps.
-        tensors = value.tensors if overwritten else value.originals
-        return [t[:, :, None, None] if t.dim() == 2 else t for t in tensors]
+        each = [value.tensors if overwritten else value.originals for value in values]
+        return [self._as_map(tensor) for tensors in each for tensor in tensors]
 
     def names(self) -> list[str]:
         """Name what was recorded: ``'neck'``, or ``'neck[0]'`` … where it is several tensors.
 
+        Where the module was called several times the call and their number follow.
+
         Returns:
             list[str]: A name for each of :meth:`features`.
         """
-        count = len(self.features())
-        indices = [''] if count == 1 else [f'[{index}]' for index in range(count)]
-        call = '' if self.call == -1 else f' call={self.call}'
-        return [f'{self.source}{index}{self.side}{call}' for index in indices]
+        values = self._wanted()
+        calls = range(len(values)) if self.call == ALL else [self.call]
+        names = []
+        for call, value in zip(calls, values, strict=True):
+            count = len(value.originals)
+            indices = [''] if count == 1 else [f'[{index}]' for index in range(count)]
+            suffix = f' call={call} of {self._calls}' if self._calls > 1 else ''
+            names += [f'{self.source}{index}{self.side}{suffix}' for index in indices]
+        return names
 
     def trainable(self, model: nn.Module) -> bool:
         """Return whether the tapped stage has a parameter that trains.
@@ -147,36 +168,51 @@ class BaseTap(metaclass=ABCMeta):
                 return any(p.requires_grad for p in parameters)
         return False
 
+    def where_maps_are(self) -> str:
+        """Say with which settings of the model a tap gives maps; '' if nothing is known."""
+        names = self.source.split('.')
+        for depth, module in enumerate(ancestry(self._model, self.source)):
+            choices = []
+            if depth < len(names) and hasattr(module, 'out_indices'):
+                choices.append('the stages in its out_indices')
+            if 'featmap' in getattr(module, 'OUT_TYPES', ()):  # MMPretrain's transformers
+                choices.append("out_type='featmap'")
+            if choices:
+                return f"; for maps tap '{'.'.join(names[:depth])}' with {' and '.join(choices)}"
+        return ''
+
     def _record(self, value: Any) -> None:
         if not self.recording:
             return
         index = self._calls
         self._calls += 1
-        if self.call < 0:
+        if self.call != ALL and self.call < 0:
             self._values.pop(index + self.call, None)  # too many calls ago by now
-        elif index != self.call:
+        elif self.call not in (ALL, index):
             return
         # The model's mode, not the module's: dropout may follow a stage that is kept in eval.
         training = self._model.training
         clone = self._overwritten.get(training, True)
-        self._values[index] = _Value(list(self._flatten(value)), training, clone)
+        self._values[index] = RecordedValue(value, training, clone)
 
-    def _wanted(self) -> _Value | None:
-        return self._values.get(self.call if self.call >= 0 else self._calls + self.call)
+    def _wanted(self) -> list[RecordedValue]:
+        if self.call == ALL:
+            return list(self._values.values())
+        value = self._values.get(self.call if self.call >= 0 else self._calls + self.call)
+        return [] if value is None else [value]
 
-    def _flatten(self, value: Any) -> Iterator[Tensor]:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, Mapping):
-            yield from self._flatten(list(value.values()))
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                yield from self._flatten(item)
-        else:
-            raise ConfigError(
-                f"tap '{self.source}' reads a {type(value).__name__}; expected a tensor, or a "
-                'tuple, list or dict of tensors'
-            )
+    def _as_map(self, tensor: Tensor) -> Tensor:
+        if tensor.dim() == 2:
+            return tensor[:, :, None, None]
+        if tensor.dim() == 4 and self.layout == 'NHWC':
+            return tensor.permute(0, 3, 1, 2)
+        return tensor
+
+    def _why_unreadable(self, stray: str) -> str:
+        return (
+            f"tap '{self.source}' reads a value with a part of type {stray}; expected a tensor, "
+            f'or a tuple, list or dict of tensors{self.where_maps_are()}'
+        )
 
     def _why_nothing(self) -> str:
         if self._calls:
@@ -189,10 +225,13 @@ class BaseTap(metaclass=ABCMeta):
         if not children:
             return message
         paths = ', '.join(f"'{self.source}.{name}'" for name in children)
-        return f'{message} through a call that hooks can see; its children can be tapped: {paths}'
+        return (
+            f'{message} through a call that hooks can see; of its children those that are called '
+            f'can be tapped: {paths}'
+        )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}('{self.source}', call={self.call})"
+        return f"{type(self).__name__}('{self.source}', call={self.call!r})"
 
 
 class TapHook:
@@ -211,23 +250,3 @@ class TapHook:
 
     def __deepcopy__(self, memo: dict) -> TapHook:
         return TapHook()
-
-
-class _Value:
-    """The tensors of one call, with what is needed to tell whether they were overwritten."""
-
-    def __init__(self, tensors: list[Tensor], training: bool, clone: bool) -> None:
-        self.training = training
-        self.cloned = clone
-        self.tensors = [t.clone() for t in tensors] if clone else tensors
-        self.originals = tensors
-        # A compiled graph has no versions; what an earlier forward has learned holds there.
-        compiling = torch.compiler.is_compiling()
-        self._versions = None if compiling else [t._version for t in tensors]
-
-    @property
-    def overwritten(self) -> bool:
-        if self._versions is None:
-            return self.cloned
-        pairs = zip(self.originals, self._versions, strict=True)
-        return any(tensor._version != version for tensor, version in pairs)

@@ -17,8 +17,10 @@ class ModuleInputs(BaseTap):
 
     Args:
         source (str): Path of the module, such as ``'backbone.layer1.-1.relu'``.
-        call (int): Which call of the module in one forward is read; negative counts from the
-            last one. Defaults to -1.
+        call (int | str): Which call of the module in one forward is read; negative counts from
+            the last one, ``'all'`` reads all in order. Defaults to -1.
+        layout (str): Order of the axes of a map, ``'NCHW'`` or ``'NHWC'``. Defaults to
+            ``'NCHW'``.
     """
 
     side = ' (input)'

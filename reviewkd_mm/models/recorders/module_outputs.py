@@ -17,8 +17,10 @@ class ModuleOutputs(BaseTap):
 
     Args:
         source (str): Path of the module, such as ``'neck'`` or ``'backbone.layer1.-1'``.
-        call (int): Which call of the module in one forward is read; negative counts from the
-            last one. Defaults to -1.
+        call (int | str): Which call of the module in one forward is read; negative counts from
+            the last one, ``'all'`` reads all in order. Defaults to -1.
+        layout (str): Order of the axes of a map, ``'NCHW'`` or ``'NHWC'``. Defaults to
+            ``'NCHW'``.
     """
 
     def _register(self, module: nn.Module) -> RemovableHandle:

@@ -20,8 +20,8 @@ class Recorder:
 
     Args:
         taps (str | dict | BaseTap | Sequence): One tap or a list of taps, shallow to deep. A
-            string taps a module's output; ``dict(type='ModuleInputs', source=..., call=-1)``
-            says more.
+            string taps a module's output; ``dict(type='ModuleInputs', source=..., call=-1,
+            layout='NCHW')`` says more.
 
     Raises:
         ValueError: If there is no tap, a tap is none of the above, or the ``type`` of one is no
@@ -101,6 +101,18 @@ class Recorder:
             list[str]: A name for each of :meth:`features`, such as ``'neck[0]'``.
         """
         return [name for tap in self.taps for name in tap.names()]
+
+    def describe_no_map(self) -> str:
+        """Name the first feature that is neither a map (N, C, H, W) nor a vector (N, C).
+
+        Returns:
+            str: Its name and shape, and what gives maps if that is known; '' if there is none.
+        """
+        for tap in self.taps:
+            for name, feature in zip(tap.names(), tap.features(), strict=True):
+                if feature.dim() != 4:
+                    return f"tap '{name}' gives {tuple(feature.shape)}{tap.where_maps_are()}"
+        return ''
 
     def clear(self) -> None:
         """Forget what was recorded."""

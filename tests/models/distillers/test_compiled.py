@@ -51,7 +51,9 @@ def use_backend(monkeypatch, backend: str | Callable) -> list[Callable]:
 def step(**kwargs) -> tuple[dict[str, Tensor], Tensor]:
     """Return the losses of a step in float64 and all gradients as one vector."""
     torch.manual_seed(0)
-    distiller = build_distiller(transfers=copy.deepcopy(TRANSFERS), **kwargs).double()
+    distiller = build_distiller(
+        **dict(dict(transfers=copy.deepcopy(TRANSFERS)), **kwargs)
+    ).double()
     inputs, samples = batch()
     losses = distiller.loss(inputs.double(), samples)
     total(losses).backward()
@@ -82,6 +84,17 @@ def test_a_compiled_teacher_gives_the_losses_and_gradients_of_the_plain_one(monk
 
     assert_same_step(actual, expected)
     assert len(compiled) == 1
+
+
+def test_a_compiled_teacher_gives_all_calls_of_a_module(monkeypatch):
+    tap = dict(type='ModuleOutputs', source='backbone.layer1.-1.relu', call='all')
+    transfers = dict(review=review(student=tap, teacher=tap))
+    expected = step(transfers=transfers)
+    use_backend(monkeypatch, 'eager')
+
+    actual = step(transfers=transfers, teacher_options=dict(compile=True))
+
+    assert_same_step(actual, expected)
 
 
 def test_nothing_is_compiled_by_default(monkeypatch):

@@ -134,8 +134,59 @@ def test_dummy_images_of_a_stem_that_turns_pixels_into_channels():
 
 
 def test_a_model_that_takes_no_dummy_image_is_named():
-    with pytest.raises(RuntimeError, match=r'teacher: .*Picky failed on a dummy image: expected'):
+    with pytest.raises(RuntimeError) as caught:
         probe(Picky(100), {'transfers.review.teacher': Recorder('conv')})
+
+    assert str(caught.value).startswith(
+        'transfers.review.teacher: Picky failed on a dummy image: expected images of 100 pixels'
+    )
+
+
+def test_a_tap_beyond_the_neck_of_a_model_that_needs_samples_is_told_so():
+    class TwoStage(Picky):
+        def extract_feat(self, inputs):
+            return self.conv(inputs)
+
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            return [self.unused.left(self.conv(inputs)) for _ in data_samples]
+
+    with pytest.raises(RuntimeError) as caught:
+        probe(TwoStage(64), {'transfers.a.teacher': Recorder(['conv', 'unused.left'])})
+
+    message = str(caught.value)
+    assert message.startswith("transfers.a.teacher: tap 'unused.left' recorded nothing")
+    assert 'TwoStage runs no further than backbone and neck on an image without data' in message
+
+
+@pytest.mark.parametrize('key', ['transfers.a.student', 'transfers.b.teacher'])
+def test_what_a_tap_reads_is_refused_with_its_key_and_what_gives_maps(key):
+    """Stages of MMPretrain's Swin give their tokens with the sides of the map."""
+
+    class Stage(nn.Module):
+        def forward(self, x):
+            return x, (4, 4)
+
+    class Backbone(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stage, self.out_indices = Stage(), (0,)
+
+    class Network(Picky):
+        def __init__(self) -> None:
+            super().__init__(64)
+            self.backbone = Backbone()
+
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            return self.backbone.stage(self.conv(inputs))
+
+    with pytest.raises(ValueError, match=rf'^{key}: ') as caught:
+        probe(Network(), {'other': Recorder('conv'), key: Recorder('backbone.stage')})
+
+    assert str(caught.value) == (
+        f"{key}: tap 'backbone.stage' reads a value with a part of type int; expected a tensor, "
+        "or a tuple, list or dict of tensors; for maps tap 'backbone' with the stages in its "
+        'out_indices'
+    )
 
 
 def test_a_head_that_takes_other_channels_is_refused():

@@ -19,9 +19,11 @@ from tests.models.distillers.helpers import (
     assert_same_state,
     batch,
     build_distiller,
+    classifier,
     distiller_cfg,
     logits,
     review,
+    teacher_classifier,
     total,
 )
 
@@ -258,3 +260,52 @@ def test_dummy_features_show_what_is_compared():
     assert [tap for tap, _ in teacher] == [*before, 'neck']
     assert student[1][1].shape == (1, 8, 16, 32)
     assert not distiller.student_recorders['review'].recorded
+
+
+class Tokens(nn.Module):
+    """A neck that gives tokens (N, L, C)."""
+
+    def forward(self, x: tuple[Tensor, ...]) -> Tensor:
+        return x[-1].flatten(2).transpose(1, 2)
+
+
+class PoolAfterTokens(nn.Module):
+    """A neck that pools tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = Tokens()
+
+    def forward(self, x: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (self.tokens(x).mean(1),)
+
+
+@pytest.mark.parametrize('part', ['connector', 'loss'])
+@pytest.mark.parametrize('side', ['student', 'teacher'])
+def test_a_part_that_takes_no_tokens_is_refused_with_the_tap_that_gives_them(part, side):
+    models = dict(student=classifier(), teacher=teacher_classifier())
+    models[side]['neck'] = dict(type=Tokens)
+    connector = dict(connector=dict(type='ReviewConnector')) if part == 'connector' else {}
+    transfer = dict(student='neck', teacher='neck', loss=dict(type='HCLLoss'), **connector)
+
+    with pytest.raises(ValueError, match=rf'^transfers\.a\.{part}: ') as caught:
+        build_distiller(**models, transfers=dict(a=transfer))
+
+    assert f"; the {side}'s tap 'neck' gives (1, 256, " in str(caught.value)
+
+
+def test_tokens_reach_a_loss_that_takes_them():
+    class Distance(nn.Module):
+        def forward(self, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
+            return (student[0].mean(-1) - teacher[0].mean(-1)).square().mean()
+
+    transfer = dict(student='neck.tokens', teacher='neck.tokens', loss=Distance())
+    neck = dict(type=PoolAfterTokens)
+
+    distiller = build_distiller(
+        student=classifier(neck=neck),
+        teacher=teacher_classifier(neck=neck),
+        transfers=dict(a=transfer),
+    )
+
+    assert distiller.loss(*batch())['loss_a'] > 0

@@ -61,6 +61,23 @@ def test_the_value_before_an_in_place_relu_is_kept(training):
         assert_close64(feature.relu(), kept[-1])
 
 
+@pytest.mark.parametrize('call', ['all', 0])
+def test_a_value_that_one_call_of_several_overwrites_is_kept(call):
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(self.conv(x).sin().relu_()) + self.conv(x).relu_()
+
+    model, recorder = Shared(), Recorder(ModuleOutputs('conv', call=call))
+    x = images()
+    expected = [model.conv(x), model.conv(model.conv(x).sin().relu_()), model.conv(x)]
+    for _ in range(3):
+        assert_close64(record(recorder, model, x), expected if call == 'all' else expected[:1])
+
+
 def test_modes_are_learned_apart():
     """In-place dropout acts in training only, whichever mode comes first."""
     model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Dropout(0.9, inplace=True))
@@ -151,6 +168,14 @@ def test_a_copy_of_model_and_recorder_does_not_disturb_the_original():
     model(images())
     assert_close64(recorder.features(), [original])
     assert_close64(copied, twin.backbone.layer1(images(seed=1)))
+
+
+def test_a_copy_records_all_calls_of_its_own_model():
+    model, recorder = Twice(nn.Conv2d(4, 4, 1)), Recorder(ModuleOutputs('module', call='all'))
+    recorder.attach(model)
+    twin, twin_recorder = copy.deepcopy((model, recorder))
+    assert len(record(twin_recorder, twin, images())) == 2
+    assert not recorder.recorded
 
 
 def test_a_copy_records_every_call_once():

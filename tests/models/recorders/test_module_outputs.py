@@ -90,6 +90,62 @@ def test_the_last_call_is_the_default():
     assert_close64(feature, model(images()))
 
 
+@pytest.mark.parametrize('calls', [1, 3])
+def test_all_calls_in_order(calls):
+    model = Twice(nn.Conv2d(4, 4, 1), calls)
+    x, expected = images(), []
+    for _ in range(calls):
+        x = model.module(x)
+        expected.append(x)
+    tap = {'type': 'ModuleOutputs', 'source': 'module', 'call': 'all'}
+    for _ in range(2):
+        assert_close64(record(model, tap), expected)
+
+
+@pytest.mark.parametrize(
+    ('call', 'calls', 'expected'),
+    [
+        (-1, 1, ['module']),
+        (0, 1, ['module']),
+        (-1, 2, ['module call=-1 of 2']),
+        ('all', 1, ['module']),
+        ('all', 2, ['module call=0 of 2', 'module call=1 of 2']),
+    ],
+)
+def test_names_tell_of_several_calls(call, calls, expected):
+    recorder = Recorder(ModuleOutputs('module', call=call))
+    recorder.attach(model := Twice(nn.ReLU(), calls))
+    model(images())
+    assert recorder.names() == expected
+
+
+def test_names_of_several_tensors_of_several_calls():
+    model = Twice(Returns((torch.zeros(1, 1), torch.ones(1, 1))))
+    recorder = Recorder(ModuleOutputs('module', call='all'))
+    recorder.attach(model)
+    model(images())
+    assert recorder.names() == [
+        'module[0] call=0 of 2',
+        'module[1] call=0 of 2',
+        'module[0] call=1 of 2',
+        'module[1] call=1 of 2',
+    ]
+    assert [float(feature) for feature in recorder.features()] == [0, 1, 0, 1]
+
+
+def test_channels_last_are_moved_to_the_front():
+    nhwc, vector = torch.rand(2, 5, 6, 3), torch.rand(2, 4)
+    tap = {'type': 'ModuleOutputs', 'source': '0', 'layout': 'NHWC'}
+    features = record(nn.Sequential(Returns((nhwc, vector))), tap)
+    assert_close64(features, [nhwc.movedim(-1, 1), vector[:, :, None, None]])
+
+
+@pytest.mark.parametrize('layout', ['nhwc', 'NHC', None, 1])
+def test_what_is_no_layout(layout):
+    with pytest.raises(ValueError, match=r"layout=.*: expected 'NCHW' or 'NHWC'"):
+        ModuleOutputs('neck', layout=layout)
+
+
 @pytest.mark.parametrize('call', [2, -3])
 def test_a_call_that_was_not_made(call):
     tap = {'type': 'ModuleOutputs', 'source': 'module', 'call': call}
@@ -107,6 +163,13 @@ def test_what_is_no_call(call):
 def test_what_is_no_tensor(output):
     with pytest.raises(ValueError, match=r"tap '0' reads a .*expected a tensor"):
         record(nn.Sequential(Returns(output)), '0')
+
+
+def test_what_is_no_tensor_does_not_stop_the_model():
+    model, recorder = nn.Sequential(Returns('text')), Recorder('0')
+    with recorder.recording(model):
+        assert model(images()) == 'text'
+    assert recorder.recorded
 
 
 def test_only_the_call_that_is_asked_for_has_to_be_tensors():

@@ -92,6 +92,54 @@ def test_close_forgets_and_removes_the_hooks_and_attach_starts_again():
     assert recorder.recorded
 
 
+class Tokens(nn.Module):
+    """Give tokens (N, L, C), as a transformer's layer does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2).transpose(1, 2)
+
+
+class Transformer(nn.Module):
+    """A layer inside of a module that has MMPretrain's settings."""
+
+    OUT_TYPES = ('raw', 'featmap')
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Tokens()])
+        self.out_indices = (0,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers[0](x)
+
+
+@pytest.mark.parametrize(
+    ('tap', 'expected'),
+    [
+        (
+            'backbone.layers.0',
+            "tap 'backbone.layers.0' gives (2, 36, 4); for maps tap 'backbone' with the stages in "
+            "its out_indices and out_type='featmap'",
+        ),
+        ('backbone', "tap 'backbone' gives (2, 36, 4); for maps tap 'backbone' with out_type='"),
+    ],
+)
+def test_tokens_are_named_with_what_gives_maps(tap, expected):
+    model, recorder = Classifier(), Recorder([tap])
+    model.backbone = Transformer()
+    model.forward = model.backbone.__call__
+    recorder.attach(model)
+    model(images())
+    assert recorder.describe_no_map().startswith(expected)
+
+
+def test_maps_and_vectors_are_no_tokens():
+    model, recorder = Classifier(), Recorder(['backbone', 'neck'])
+    recorder.attach(model)
+    model(images())
+    assert recorder.describe_no_map() == ''
+
+
 def test_calls_are_ignored_while_paused():
     model, recorder = Classifier(), Recorder('neck')
     recorder.attach(model)
@@ -128,7 +176,7 @@ def test_a_module_that_is_called_by_forward_cannot_be_tapped():
     model, recorder = Detector(), Recorder('backbone')
     recorder.attach(model)
     model(images())
-    children = r"children can be tapped: 'backbone\.layer1', 'backbone\.layer2'"
+    children = r"those that are called can be tapped: 'backbone\.layer1', 'backbone\.layer2'"
     with pytest.raises(RuntimeError, match=children):
         recorder.features()
 
