@@ -29,6 +29,8 @@ import torchvision  # noqa: F401  registers torch.ops.torchvision
 from torch import Tensor
 from torch.nn import functional as F
 
+from reviewkd_mm.errors import RunError
+
 EXT_NAME = 'mmcv._ext'
 HOW_TO_COMPILE = (
     'To get all of them, compile MMCV for this torch: pip install --no-deps --no-cache-dir '
@@ -292,14 +294,14 @@ def _working_dtype(*tensors: Tensor) -> torch.dtype:
 
 def _refuse_max_pooling(pool_mode: int) -> None:
     if pool_mode == MAX_POOLING:
-        raise RuntimeError(
+        raise RunError(
             "MMCV op 'roi_align' with pool_mode='max' is one of MMCV's compiled ops, which are "
             f"missing here; pool_mode='avg' works without them. {HOW_TO_COMPILE}"
         )
 
 
 def _raise_not_provided(name: str, *args: object, **kwargs: object) -> NoReturn:
-    raise RuntimeError(
+    raise RunError(
         f"MMCV op '{name}' is one of MMCV's compiled ops, which are missing or were built for "
         f'another torch; here only nms, roi_align and sigmoid_focal_loss work. {HOW_TO_COMPILE}'
     )
