@@ -33,7 +33,7 @@ from reviewkd_mm.config.files import CONFIG_FOLDERS
 from reviewkd_mm.errors import ConfigError, find_user_error
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.model_source import read_source
-from reviewkd_mm.models.distillers.own_weights import find_own_weights
+from reviewkd_mm.models.distillers.own_weights import OwnWeights, find_own_weights
 from reviewkd_mm.models.distillers.teacher import PRETRAINED, RANDOM
 
 DEFAULT_SIZE = (224, 224)
@@ -170,13 +170,19 @@ def _build_model(check: ConfigCheck, cfg: Config) -> nn.Module:
     model_cfg = copy.deepcopy(cfg.model)
     if 'data_preprocessor' in cfg:
         model_cfg.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
+    own = None
     if is_distiller(model_cfg):
         model_cfg.pop('transfers_compile', None)  # It takes minutes and changes no shape.
-        if not _has_teacher_weights(check, model_cfg):
+        source = read_source('teacher', model_cfg['teacher'])
+        checkpoint = model_cfg.get('teacher_ckpt') or source.checkpoint
+        own = None if checkpoint else find_own_weights(source.cfg)
+        if not _has_teacher_weights(check, checkpoint, own):
             model_cfg.teacher_ckpt = RANDOM
     if cfg.get('load_from'):
         _note_weights(check, 'load_from', cfg.load_from)
     model = MODELS.build(model_cfg)
+    if own is not None:
+        own.check_whole(model.teacher)
     for key, weights in _take_pretrained(model).items():
         _note_weights(check, key, weights)
     if hasattr(model, 'init_weights'):
@@ -184,15 +190,14 @@ def _build_model(check: ConfigCheck, cfg: Config) -> nn.Module:
     return model
 
 
-def _has_teacher_weights(check: ConfigCheck, model_cfg: Mapping) -> bool:
+def _has_teacher_weights(
+    check: ConfigCheck, checkpoint: str | Path | None, own: OwnWeights | None
+) -> bool:
     """Return whether the teacher can be built with the weights that its config names.
 
     Without a name it is for the distiller to refuse.
     """
-    checkpoint = model_cfg.get('teacher_ckpt')
-    key, source = 'teacher_ckpt', read_source('teacher', model_cfg['teacher'])
-    checkpoint = checkpoint or source.checkpoint
-    own = None if checkpoint else find_own_weights(source.cfg)
+    key = 'teacher_ckpt'
     if own is not None:
         key, checkpoint = f'teacher.{own.key}', own.checkpoint
         if checkpoint is None:  # Building it would fetch them.

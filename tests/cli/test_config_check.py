@@ -222,6 +222,32 @@ def test_a_teacher_without_any_checkpoint_is_an_error(file):
     assert 'has no known checkpoint' in check_config(write_pair(file, teacher_ckpt=None)).error
 
 
+def test_weights_that_a_teacher_names_itself(file, tmp_path):
+    checkpoint = str(tmp_path / 'teacher.pth')
+    pretrained = dict(type='Pretrained', checkpoint=checkpoint)
+    teacher = teacher_classifier(init_cfg=pretrained)
+    write_pair(file, teacher=teacher, teacher_ckpt=None)
+
+    (line,) = check_config(str(file)).missing
+    save_teacher(tmp_path / 'teacher.pth')
+    check = check_config(str(file))
+
+    assert f"teacher.init_cfg.checkpoint='{checkpoint}'" in line
+    assert (check.error, check.missing) == (None, [])
+
+
+def test_weights_of_a_teachers_backbone_alone_are_refused_before_they_are_fetched(file):
+    teacher = teacher_classifier()
+    remote = dict(type='Pretrained', checkpoint='https://example.org/a-12345678.pth')
+    teacher['backbone']['init_cfg'] = remote
+
+    check = check_config(write_pair(file, teacher=teacher, teacher_ckpt=None))
+
+    assert (
+        'teacher.backbone.init_cfg.checkpoint gives weights to the backbone alone' in check.error
+    )
+
+
 def test_pretrained_weights_of_the_student_are_named_not_fetched(file, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'cache'))
     remote = dict(type='Pretrained', checkpoint='torchvision://resnet18', prefix='backbone')

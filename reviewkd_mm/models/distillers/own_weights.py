@@ -49,15 +49,8 @@ class OwnWeights:
             FileNotFoundError: If there is no such file.
             RuntimeError: If they do not fit.
         """
+        self.check_whole(model)
         key = f'teacher.{self.key}'
-        names = [name for name, _ in model.named_parameters()]
-        others = {name.partition('.')[0] for name in names} - {self.part}
-        if self.part and others:
-            raise ConfigError(
-                f'teacher has no known checkpoint: {key} gives weights to the backbone alone, '
-                f'none to {", ".join(sorted(others))}. Leave that out of the teacher, or set '
-                "teacher_ckpt to weights of the whole, or to 'random' for an untrained teacher"
-            )
         if self.part:
             allow_mismatch = [pattern.removeprefix('backbone.') for pattern in allow_mismatch]
         if self.checkpoint is not None:
@@ -71,6 +64,24 @@ class OwnWeights:
                 allow_more=bool(self.part),
             )
         check_finite(model, key)
+
+    def check_whole(self, model: nn.Module) -> None:
+        """Check that all of the model has weights then.
+
+        Args:
+            model (nn.Module): The model.
+
+        Raises:
+            ConfigError: If a part of it would have none.
+        """
+        parts = {name.partition('.')[0] for name, _ in model.named_parameters()}
+        others = sorted(parts - {self.part})
+        if self.part and others:
+            raise ConfigError(
+                f'teacher has no known checkpoint: teacher.{self.key} gives weights to the '
+                f'backbone alone, none to {", ".join(others)}. Leave that out of the teacher, or '
+                "set teacher_ckpt to weights of the whole, or to 'random' for an untrained teacher"
+            )
 
 
 def find_own_weights(cfg: Mapping[str, Any]) -> OwnWeights | None:

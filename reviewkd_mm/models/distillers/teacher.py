@@ -290,9 +290,10 @@ def _randomize(model: nn.Module, pixels: PixelFormat, image_size: tuple[int, int
     """
     for module in model.modules():
         module_cfg = getattr(module, 'init_cfg', None)
-        if module_cfg:
-            cfgs = [module_cfg] if isinstance(module_cfg, Mapping) else module_cfg
-            module.init_cfg = [c for c in cfgs if c['type'] not in PRETRAINED] or None
+        if isinstance(module_cfg, Mapping):
+            module.init_cfg = None if module_cfg['type'] in PRETRAINED else module_cfg
+        elif module_cfg:
+            module.init_cfg = [c for c in module_cfg if c['type'] not in PRETRAINED] or None
     if hasattr(model, 'init_weights'):
         model.init_weights()
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
