@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 from mmengine import registry as root
 from mmengine.registry import DefaultScope
@@ -77,6 +78,24 @@ def scope_of(name: object) -> str | None:
     scope, _ = root.Registry.split_scope_key(name)
     is_scope = scope is not None and find_spec(scope) and find_spec(f'{scope}.registry')
     return scope if is_scope else None
+
+
+def look_up(registry: root.Registry, name: Any) -> Any:
+    """Find what the ``type`` of a config names.
+
+    Args:
+        registry (mmengine.Registry): Where it is looked for.
+        name (Any): The ``type``. What is no name is a class itself.
+
+    Returns:
+        Any: The class, or a function in its place; None if there is none.
+    """
+    if not isinstance(name, str):
+        return name
+    try:
+        return registry.get(name)
+    except RuntimeError:  # MMEngine's answer to a name that nothing knows
+        return None
 
 
 RUNNERS = Registry('runner', root.RUNNERS)

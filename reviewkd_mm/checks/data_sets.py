@@ -10,9 +10,9 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
-from reviewkd_mm.checks.image_size import innermost_datasets
 from reviewkd_mm.config import is_distiller
 from reviewkd_mm.config.built_parts import find_class
+from reviewkd_mm.config.parts import innermost_datasets
 from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.distillers.model_source import student_source
 

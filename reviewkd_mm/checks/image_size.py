@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
 from mmengine.config import Config
 
+from reviewkd_mm.config.parts import innermost_datasets
 from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.distillers.model_source import student_source
 
@@ -91,27 +92,6 @@ def padded_image_size(cfg: Config) -> Size:
         )
     preprocessor = student_source(cfg).cfg.get('data_preprocessor') or {}
     return pad_to(found[0], preprocessor.get('pad_size_divisor') or 1)
-
-
-def innermost_datasets(dataset: Any, key: str = 'dataset') -> Iterator[tuple[str, Mapping]]:
-    """Yield the datasets that read data, inside of wrappers and of ConcatDataset.
-
-    Args:
-        dataset (dict | None): A dataset's config.
-        key (str): Its key in the dataloader. Defaults to ``'dataset'``.
-
-    Yields:
-        tuple[str, dict]: The dotted key and the config of each.
-    """
-    if not isinstance(dataset, Mapping):
-        return
-    if isinstance(dataset.get('dataset'), Mapping):
-        yield from innermost_datasets(dataset['dataset'], f'{key}.dataset')
-    elif isinstance(dataset.get('datasets'), (list, tuple)):
-        for index, child in enumerate(dataset['datasets']):
-            yield from innermost_datasets(child, f'{key}.datasets.{index}')
-    else:
-        yield key, dataset
 
 
 def _size_after(transform: Any, default_scope: str | None) -> Size | None:

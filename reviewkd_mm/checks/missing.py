@@ -11,8 +11,8 @@ from urllib.parse import urlparse
 import torch
 from mmengine.config import Config
 
-from reviewkd_mm.checks.image_size import innermost_datasets
 from reviewkd_mm.config.coco_data import SPLITS
+from reviewkd_mm.config.parts import innermost_datasets
 from reviewkd_mm.files.safe_loading import resolve_name
 from reviewkd_mm.models.distillers.checkpoint import check_checkpoint_exists
 from reviewkd_mm.version_check import REQUIREMENTS, how_to_install

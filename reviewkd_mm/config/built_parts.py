@@ -20,7 +20,7 @@ from mmengine.registry import DefaultScope, Registry
 from torch.utils.data import DataLoader
 
 from reviewkd_mm.errors import ConfigError
-from reviewkd_mm.registry import SCOPE, scope_of
+from reviewkd_mm.registry import SCOPE, look_up, scope_of
 from reviewkd_mm.utils import did_you_mean
 
 # Which registry builds what is under a key: in a model, ...
@@ -208,12 +208,7 @@ def find_class(name: Any, registry: Registry) -> Any:
     Returns:
         Any: The class, or a function in its place; None if there is none.
     """
-    if not isinstance(name, str):
-        return name
-    try:
-        return _in_scope(registry, _current_scope()).get(name)
-    except RuntimeError:  # MMEngine's answer to a name that nothing knows
-        return None
+    return look_up(_in_scope(registry, _current_scope()), name)
 
 
 def _current_scope() -> str:

@@ -30,6 +30,27 @@ def innermost_dataset(dataset: Mapping | None) -> Mapping:
     return dataset if isinstance(dataset, Mapping) else {}
 
 
+def innermost_datasets(dataset: Any, key: str = 'dataset') -> Iterator[tuple[str, Mapping]]:
+    """Yield the datasets that read data, inside of wrappers and of ConcatDataset.
+
+    Args:
+        dataset (dict | None): A dataset's config.
+        key (str): Its key in the dataloader. Defaults to ``'dataset'``.
+
+    Yields:
+        tuple[str, dict]: The dotted key and the config of each.
+    """
+    if not isinstance(dataset, Mapping):
+        return
+    if isinstance(dataset.get('dataset'), Mapping):
+        yield from innermost_datasets(dataset['dataset'], f'{key}.dataset')
+    elif isinstance(dataset.get('datasets'), (list, tuple)):
+        for index, child in enumerate(dataset['datasets']):
+            yield from innermost_datasets(child, f'{key}.datasets.{index}')
+    else:
+        yield key, dataset
+
+
 def walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield the dotted key and the value of everything below a part of a config.
 

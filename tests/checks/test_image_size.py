@@ -7,7 +7,6 @@ from mmengine.config import Config
 
 from reviewkd_mm.checks.image_size import (
     find_image_size,
-    innermost_datasets,
     pad_to,
     padded_image_size,
 )
@@ -74,17 +73,6 @@ def test_validation_comes_first_and_training_where_it_says_nothing():
 def test_a_pipeline_that_leaves_the_size_open(transform):
     assert find_image_size(make_config(val=[transform])) is None
     assert find_image_size(Config(dict(val_dataloader=None))) is None
-
-
-def test_datasets_inside_of_wrappers():
-    one, two = dict(type='A', ann_file='a'), dict(type='B', ann_file='b')
-    repeated = dict(type='RepeatDataset', times=2, dataset=one)
-    both = dict(type='ConcatDataset', datasets=[repeated, two])
-
-    assert dict(innermost_datasets(both)) == {
-        'dataset.datasets.0.dataset': one,
-        'dataset.datasets.1': two,
-    }
 
 
 def test_padding_to_a_multiple():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reviewkd_mm.errors import WRONG_SETTING, ConfigError, UserError, config_key
 from reviewkd_mm.models.distillers.probe import evaluating
 from reviewkd_mm.models.recorders import Recorder
-from reviewkd_mm.registry import MODELS, SCOPE
+from reviewkd_mm.registry import MODELS, SCOPE, look_up
 from reviewkd_mm.utils import did_you_mean
 
 KEYS = ('student', 'teacher', 'connector', 'loss', 'warmup_epochs')
@@ -303,10 +303,7 @@ def _find_type(cfg: Mapping | nn.Module) -> type:
     if not isinstance(cfg['type'], str):
         raise ConfigError(f"type={cfg['type']!r}: expected the name of a class, such as 'HCLLoss'")
     with MODELS.switch_scope_and_registry(cfg.get('_scope_') or SCOPE) as registry:
-        try:
-            found = registry.get(cfg['type'])
-        except RuntimeError:  # MMEngine's answer to a name that nothing knows.
-            found = None
+        found = look_up(registry, cfg['type'])
     if found is None:
         name = cfg['type'].rpartition('.')[-1]
         hint = did_you_mean(name, sorted(MODELS.module_dict))

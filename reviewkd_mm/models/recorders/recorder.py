@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reviewkd_mm.errors import ConfigError
 from reviewkd_mm.models.recorders.base_tap import BaseTap
-from reviewkd_mm.registry import MODELS, SCOPE, Registry
+from reviewkd_mm.registry import MODELS, SCOPE, look_up
 from reviewkd_mm.utils import did_you_mean
 
 Tap = str | Mapping | BaseTap
@@ -135,18 +135,9 @@ def _build(tap: Tap) -> BaseTap:
             f"expected a module path or a dict(type='ModuleInputs', source=...), got {tap!r}"
         )
     with MODELS.switch_scope_and_registry(SCOPE) as registry:
-        if not _is_tap(_find_type(registry, tap['type'])):
+        if not _is_tap(look_up(registry, tap['type'])):
             raise ConfigError(_no_tap(tap))
         return registry.build(dict(tap))
-
-
-def _find_type(registry: Registry, name: object) -> object:
-    if not isinstance(name, str):
-        return name
-    try:
-        return registry.get(name)
-    except RuntimeError:  # MMEngine's answer to a name that nothing knows
-        return None
 
 
 def _no_tap(tap: Mapping) -> str:
