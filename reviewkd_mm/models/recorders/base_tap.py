@@ -171,7 +171,7 @@ class BaseTap(metaclass=ABCMeta):
     def where_maps_are(self) -> str:
         """Say with which settings of the model a tap gives maps; '' if nothing is known."""
         names = self.source.split('.')
-        for depth, module in enumerate(ancestry(self._model, self.source)):
+        for depth, module in enumerate(ancestry(self._model, self.source)[1:], start=1):
             choices = []
             if depth < len(names) and hasattr(module, 'out_indices'):
                 choices.append('the stages in its out_indices')
