@@ -72,7 +72,8 @@ class Distiller(BaseModel):
         task_loss_weight (float): Factor of the student's own losses. Defaults to 1.0.
         channels_last (bool): Whether student, teacher and connectors run in PyTorch's
             channels_last memory format. A student that is too thin for it does without, see
-            :func:`thin_strided_convs`. Defaults to True.
+            :func:`thin_strided_convs`, and so do networks that run in the other one alone.
+            Defaults to True.
         transfers_compile (bool): Whether connectors and losses are compiled. Defaults to False.
         allow_mismatch (str | Sequence[str]): Patterns of state-dict names, such as
             ``'student.head.fc.*'`` or ``'teacher.head.*'``, that a loaded checkpoint may lack,
@@ -151,9 +152,22 @@ class Distiller(BaseModel):
 
     def _probe(self) -> None:
         """Find how far student and teacher must run, and leave dummy features in the recorders."""
-        if self.channels_last:
-            set_memory_format(self.student, torch.channels_last)
-            set_memory_format(self.teacher, torch.channels_last)
+        if not self.channels_last:
+            self._probe_networks()
+            return
+        set_memory_format(self.student, torch.channels_last)
+        set_memory_format(self.teacher, torch.channels_last)
+        try:
+            self._probe_networks()
+        except RunError as error:
+            # Some networks view their features as if they were contiguous.
+            set_memory_format(self.student, torch.contiguous_format)
+            set_memory_format(self.teacher, torch.contiguous_format)
+            self._probe_networks()
+            self.channels_last = False
+            print_log(f'channels_last is off: {error}', logger='current')
+
+    def _probe_networks(self) -> None:
         with forked_rng(SEED):  # Its noise takes no random numbers from the connectors.
             check_head_channels(self.student, 'student')
         recorders = {f'transfers.{n}.student': r for n, r in self.student_recorders.items()}

@@ -13,7 +13,13 @@ from torch import nn
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.channels_last import set_memory_format, thin_strided_convs
 from tests.integration.detection import mask_rcnn, raw_batch
-from tests.models.distillers.helpers import batch, build_distiller, classifier, total
+from tests.models.distillers.helpers import (
+    batch,
+    build_distiller,
+    classifier,
+    teacher_classifier,
+    total,
+)
 
 
 def conv(*args: int, **kwargs: int) -> nn.Sequential:
@@ -58,6 +64,32 @@ def test_a_thin_student_does_without_channels_last_and_says_so(monkeypatch):
         'on a CPU'
     ]
     assert all(p.is_contiguous() for p in distiller.parameters())
+
+
+class Viewing(nn.Module):
+    """A neck that views its features as if they were contiguous."""
+
+    def forward(self, features: tuple) -> tuple:
+        flat = features[-1].view(len(features[-1]), -1)
+        return (flat.view(features[-1].shape).mean((2, 3)),)
+
+
+@pytest.mark.parametrize('side', ['student', 'teacher'])
+def test_networks_that_need_the_contiguous_format_get_it(monkeypatch, side):
+    said = []
+    monkeypatch.setattr(
+        'reviewkd_mm.models.distillers.distiller.print_log', lambda text, **_: said.append(text)
+    )
+    networks = dict(student=classifier((16, 16, 32, 64)), teacher=teacher_classifier())
+    networks[side]['neck'] = dict(type=Viewing)
+
+    distiller = build_distiller(**networks, channels_last=True)
+    distiller.init_weights()
+    total(distiller.loss(*batch())).backward()
+
+    assert not distiller.channels_last
+    assert said[0].startswith('channels_last is off: ')
+    assert distiller.student.backbone.layer2[0].conv1.weight.is_contiguous()
 
 
 def test_a_thin_student_trains():

@@ -107,7 +107,9 @@ def test_mixed_labels_are_those_of_one_image():
 
 
 @pytest.mark.parametrize(
-    'given', [None, torch.zeros(2), [torch.zeros(2)], [DataSample()], [DetDataSample()]], ids=str
+    'given',
+    [None, torch.zeros(2), [torch.zeros(2)], [DataSample()], [DetDataSample()]],
+    ids=['none', 'tensor', 'tensors', 'classification', 'detection'],
 )
 def test_samples_without_labels_of_images_pass(given):
     OneLabelCheck()(given)
