@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 
@@ -16,9 +17,9 @@ WRONG_SETTING = (
     AttributeError,
     ImportError,
     LookupError,
-    OSError,
     RuntimeError,
     TypeError,
+    URLError,
     ValueError,
 )
 

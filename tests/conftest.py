@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ def _collect_no_imports() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
+@contextmanager
 def _clean_mmengine() -> Iterator[None]:
     """Hide the default scopes and message hubs that earlier runners left, and forget new ones."""
     kept = [(kind, dict(kind._instance_dict)) for kind in (DefaultScope, MessageHub)]
@@ -29,6 +30,19 @@ def _clean_mmengine() -> Iterator[None]:
     for kind, instances in kept:
         kind._instance_dict.clear()
         kind._instance_dict.update(instances)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _clean_mmengine_for_a_module() -> Iterator[None]:
+    """Do so for the fixtures of a module, which come before those of a test."""
+    with _clean_mmengine():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _clean_mmengine_for_a_test() -> Iterator[None]:
+    with _clean_mmengine():
+        yield
 
 
 @pytest.fixture

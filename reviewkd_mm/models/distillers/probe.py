@@ -14,8 +14,8 @@ from reviewkd_mm.models.distillers.channel_axis import check_channel_axis, may_b
 from reviewkd_mm.models.recorders import Recorder
 from reviewkd_mm.utils import forked_rng
 
-# Fully convolutional models take the small image; some transformers insist on their own size.
-IMAGE_SIZES = ((64, 64), (224, 224))
+# Fully convolutional models take the small image; others insist on their own size, or more.
+IMAGE_SIZES = tuple((size, size) for size in (64, 224, 256, 384, 32, 512))
 
 Forward = Callable[[nn.Module, Tensor], object]
 
@@ -49,7 +49,7 @@ def probe(
         recorders (Mapping[str, Recorder]): What is to be recorded, by config key. They hold
             the features of the dummy image afterwards.
         sizes (Sequence[tuple[int, int]]): Sizes of the dummy image, of which the first is taken
-            that the model takes. Defaults to 64 and 224 pixels.
+            that the model takes. Defaults to :data:`IMAGE_SIZES`.
 
     Returns:
         Callable[[nn.Module, Tensor], object]: The forward.

@@ -37,8 +37,7 @@ from reviewkd_mm.models.distillers.teacher_options import TeacherOptions
 from reviewkd_mm.models.recorders import Recorder
 
 RANDOM = 'random'
-# Some transformers insist on their own size.
-NOISE_SIZES = ((128, 128), (224, 224))
+NOISE_SIZES = ((128, 128), *IMAGE_SIZES)
 # Mean and deviation of the pixels of photographs, whatever the channel.
 PHOTOGRAPHS = PixelFormat(
     torch.tensor([118.0]), torch.tensor([57.5]), swapped=False, pad_value=0.0

@@ -110,7 +110,7 @@ def test_modes_are_restored_after_an_error():
     assert all(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize('size', [64, 224])
+@pytest.mark.parametrize('size', [64, 224, 512])
 def test_an_image_size_that_the_model_takes_is_found(size):
     recorder = Recorder('conv')
 
