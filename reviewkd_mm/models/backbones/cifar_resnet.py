@@ -48,8 +48,8 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, a ReLU after the sum.
 
     ``relu1`` follows the first BN and ``relu`` the sum, so that the input of ``relu`` is the
-    output of the block before its last ReLU. Only ``relu1`` works in place: the tapped tensor
-    stays as it is.
+    output of the block before its last ReLU. Both work in place, as those of MMPretrain's ResNet:
+    a tap copies what it reads before that, a hook of one's own has to.
 
     Args:
         in_channels (int): Channels of the input.
@@ -64,7 +64,7 @@ class BasicBlock(nn.Module):
         self.relu1 = nn.ReLU(inplace=True)
         self.conv2 = conv3x3(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Sequential(
@@ -133,7 +133,7 @@ class CIFARResNet(StagedBackbone):
         self.depth = depth
         self.conv1 = conv3x3(3, base_channels[0])
         self.bn1 = nn.BatchNorm2d(base_channels[0])
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         for index, name in enumerate(self.stage_names):
             stage = _make_stage(*base_channels[index : index + 2], STRIDES[index], blocks)
             self.add_module(name, stage)
