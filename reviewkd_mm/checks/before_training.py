@@ -22,11 +22,10 @@ from reviewkd_mm.checks.missing import (
     is_remote,
 )
 from reviewkd_mm.config.built_parts import check_built_parts, find_class
-from reviewkd_mm.config.parts import innermost_dataset, is_distiller, walk
+from reviewkd_mm.config.parts import PRETRAINED, innermost_dataset, is_distiller, walk
 from reviewkd_mm.errors import ConfigError, MissingFileError, find_user_error
 from reviewkd_mm.files.safe_loading import DamagedError, check_whole
 from reviewkd_mm.models.distillers.model_source import student_source
-from reviewkd_mm.models.distillers.teacher import PRETRAINED
 from reviewkd_mm.registry import SCOPE
 
 TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper')

@@ -30,11 +30,12 @@ from reviewkd_mm.cli.config import load_config
 from reviewkd_mm.config import check_classes, is_distiller
 from reviewkd_mm.config.built_parts import check_built_parts
 from reviewkd_mm.config.files import CONFIG_FOLDERS
+from reviewkd_mm.config.parts import PRETRAINED
 from reviewkd_mm.errors import ConfigError, find_user_error
 from reviewkd_mm.models.distillers import Distiller
 from reviewkd_mm.models.distillers.model_source import read_source
 from reviewkd_mm.models.distillers.own_weights import OwnWeights, find_own_weights
-from reviewkd_mm.models.distillers.teacher import PRETRAINED, RANDOM
+from reviewkd_mm.models.distillers.teacher import RANDOM
 
 DEFAULT_SIZE = (224, 224)
 DEFAULT_ORIGIN = 'the default: no pipeline says one'

@@ -99,7 +99,7 @@ def find_own_weights(cfg: Mapping[str, Any]) -> OwnWeights | None:
             continue
         given = part.get('init_cfg') or ()
         for init in [given] if isinstance(given, Mapping) else given:
-            if init['type'] in PRETRAINED:
+            if init.get('type') in PRETRAINED:
                 prefix = (init.get('prefix') or '').rstrip('.')
                 key = f'{path}init_cfg.checkpoint'
                 return OwnWeights(key, str(init['checkpoint']), prefix and f'{prefix}.')

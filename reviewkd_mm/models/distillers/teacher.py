@@ -13,7 +13,6 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reviewkd_mm.config.parts import PRETRAINED
 from reviewkd_mm.errors import ConfigError, MissingFileError
 from reviewkd_mm.models.distillers.checkpoint import (
     check_checkpoint_exists,
@@ -290,9 +289,9 @@ def _randomize(model: nn.Module, pixels: PixelFormat, image_size: tuple[int, int
     for module in model.modules():
         module_cfg = getattr(module, 'init_cfg', None)
         if isinstance(module_cfg, Mapping):
-            module.init_cfg = None if module_cfg['type'] in PRETRAINED else module_cfg
+            module.init_cfg = None if 'checkpoint' in module_cfg else module_cfg
         elif module_cfg:
-            module.init_cfg = [c for c in module_cfg if c['type'] not in PRETRAINED] or None
+            module.init_cfg = [c for c in module_cfg if 'checkpoint' not in c] or None
     if hasattr(model, 'init_weights'):
         model.init_weights()
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]

@@ -116,7 +116,7 @@ def test_train_bn_takes_the_statistics_of_the_batch():
     distiller = build_distiller(teacher_options=dict(train_bn=True)).double()
     bn = distiller.teacher.backbone.bn1
     seen = []
-    bn.register_forward_hook(lambda *args: seen.extend([args[1][0], args[2]]))
+    bn.register_forward_hook(lambda *args: seen.extend([args[1][0].clone(), args[2].clone()]))
     inputs, samples = batch()
 
     distiller.loss(inputs.double(), samples)
@@ -220,6 +220,7 @@ def test_random_teacher_downloads_nothing():
     cfg = teacher_classifier(init_cfg=dict(type='Pretrained', checkpoint='/nowhere/image.pth'))
     cfg['backbone']['init_cfg'] = [
         dict(type='Pretrained', checkpoint='https://127.0.0.1:9/weights.pth'),
+        dict(checkpoint='https://127.0.0.1:9/weights.pth'),  # as MMDetection's PVT has it
         dict(type='Constant', layer='Conv2d', val=0.125),
     ]
 
